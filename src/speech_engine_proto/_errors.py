@@ -47,10 +47,10 @@ class RemoteProtocolError(ProtocolError):
 
     def __init__(self, expected: str, got: str, where: str = "$", excerpt: str = "") -> None:
         super().__init__(f"expected {expected}, got {got} at {where}")
-        self.expected = expected
-        self.got = got
-        self.where = where
-        self.excerpt = excerpt[:EXCERPT_CHARACTERS]
+        self.expected: str = expected
+        self.got: str = got
+        self.where: str = where
+        self.excerpt: str = excerpt[:EXCERPT_CHARACTERS]
 
     def __reduce__(self) -> tuple[type[RemoteProtocolError], tuple[str, str, str, str]]:
         """Pickle by the four parts, since ``Exception`` would pass on the message alone."""

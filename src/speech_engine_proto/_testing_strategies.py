@@ -111,7 +111,7 @@ class Service:
     """A strict service: an `EngineConnection` and what it has asked so far."""
 
     def __init__(self) -> None:
-        self.connection = EngineConnection()
+        self.connection: EngineConnection = EngineConnection()
         self.questions: list[Question] = []
 
     @property

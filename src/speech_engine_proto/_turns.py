@@ -42,7 +42,7 @@ class SentReply:
     __slots__ = ("_fingerprints", "text")
 
     def __init__(self, text: str, transcript: Iterable[ConversationMessage]) -> None:
-        self.text = text
+        self.text: str = text
         self._fingerprints = _fingerprints(transcript)
 
     def heard_in(self, transcript: tuple[ConversationMessage, ...]) -> HeardReply:
@@ -78,13 +78,13 @@ class Turn:
         attempt: int = 1,
         previous: SentReply | None = None,
     ) -> None:
-        self.event_id = event_id
+        self.event_id: int | None = event_id
         """The id that the replies carry; a re-send under a new id changes it."""
-        self.transcript = transcript
+        self.transcript: tuple[ConversationMessage, ...] = transcript
         """The conversation as the service told it, the caller's newest words last."""
-        self.state = TurnState.WAITING
+        self.state: TurnState = TurnState.WAITING
         """How far the reply has come."""
-        self.attempt = attempt
+        self.attempt: int = attempt
         """How often the service has asked this: 1, and one more for each re-send taken up."""
         self._pieces: list[str] = []
         self._previous = previous

@@ -80,8 +80,8 @@ class ConnectionPair:
     def __init__(
         self, agent: AgentConnection | None = None, engine: EngineConnection | None = None
     ) -> None:
-        self.agent = agent or AgentConnection()
-        self.engine = engine or EngineConnection()
+        self.agent: AgentConnection = agent or AgentConnection()
+        self.engine: EngineConnection = engine or EngineConnection()
         self.to_agent: deque[str] = deque()
         """Frames on their way to the agent, the oldest first."""
         self.to_engine: deque[str] = deque()
