@@ -1,0 +1,83 @@
+"""Sockets for the Speech Engine protocol: one session, and a thin module per WebSocket library.
+
+`SpeechEngineServer` and `SpeechEngineSession` keep the surface of the official Python SDK; the
+modules `asyncio` and `asgi` carry them. Everything here is imported when it is first used, so no
+library is loaded that the program did not choose. Unofficial, not affiliated.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speech_engine_proto import (
+        CLOSE,
+        DISCONNECTED,
+        ERROR,
+        INIT,
+        USER_TRANSCRIPT,
+        ConversationMessage,
+    )
+    from speech_engine_proto.auth import verify_speech_engine_jwt
+    from speech_engine_proto.llm import to_messages
+
+    from ._socket import Headers, Request, Socket, WebSocketLike
+    from .errors import LimitExceeded, ServiceError
+    from .resource import SpeechEngineResource, create_session
+    from .server import SpeechEngineServer
+    from .session import SpeechEngineSession
+
+__all__ = [
+    "CLOSE",
+    "DISCONNECTED",
+    "ERROR",
+    "INIT",
+    "USER_TRANSCRIPT",
+    "ConversationMessage",
+    "Headers",
+    "LimitExceeded",
+    "Request",
+    "ServiceError",
+    "Socket",
+    "SpeechEngineResource",
+    "SpeechEngineServer",
+    "SpeechEngineSession",
+    "WebSocketLike",
+    "create_session",
+    "to_messages",
+    "verify_speech_engine_jwt",
+]
+
+_HOMES = {
+    "CLOSE": "speech_engine_proto",
+    "DISCONNECTED": "speech_engine_proto",
+    "ERROR": "speech_engine_proto",
+    "INIT": "speech_engine_proto",
+    "USER_TRANSCRIPT": "speech_engine_proto",
+    "ConversationMessage": "speech_engine_proto",
+    "Headers": "speech_engine_transports._socket",
+    "LimitExceeded": "speech_engine_transports.errors",
+    "Request": "speech_engine_transports._socket",
+    "ServiceError": "speech_engine_transports.errors",
+    "Socket": "speech_engine_transports._socket",
+    "SpeechEngineResource": "speech_engine_transports.resource",
+    "SpeechEngineServer": "speech_engine_transports.server",
+    "SpeechEngineSession": "speech_engine_transports.session",
+    "WebSocketLike": "speech_engine_transports._socket",
+    "create_session": "speech_engine_transports.resource",
+    "to_messages": "speech_engine_proto.llm",
+    "verify_speech_engine_jwt": "speech_engine_proto.auth",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

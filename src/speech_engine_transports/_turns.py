@@ -1,0 +1,211 @@
+"""The tasks that answer turns: one per turn, and each turn ends as Rule 1 says.
+
+However a handler ends (it returns, raises, never replies, is cancelled or swallows that), its
+turn gets exactly one terminator or is no longer current. What keeps a stale word off the wire is
+the core's check when a frame is made, not the cancellation: cancelling only saves work.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from speech_engine_proto import (
+    USER_TRANSCRIPT,
+    AgentConnection,
+    ConnectionClosedError,
+    LocalProtocolError,
+    StaleTurnError,
+    Turn,
+    TurnFinishedError,
+    TurnState,
+)
+
+from . import _trace as trace
+from ._handlers import Handlers
+from ._options import SessionOptions
+from ._outbox import Outbox
+from ._replies import discard, speak
+from ._reports import Reports
+from ._tasks import HandlerTask
+from .errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from ._replies import Response
+
+__all__ = ["TurnRun", "Turns", "current_run"]
+
+MAX_LEFT_OVER = 8
+"""Handlers that were cancelled and have not ended, before a further turn is refused one."""
+
+logger = logging.getLogger("speech_engine_transports")
+
+
+@attrs.define(eq=False)
+class TurnRun:
+    """A turn and the task of its handlers."""
+
+    session: Any
+    turn: Turn
+    task: HandlerTask
+    replying: int = 0
+    handlers_done: bool = False
+
+
+current_run: ContextVar[TurnRun | None] = ContextVar("speech_engine_turn", default=None)
+"""The turn that the running code belongs to, background tasks of a handler included."""
+
+
+@attrs.define(eq=False)
+class Turns:
+    """All turns of one session that have a task."""
+
+    _session: Any
+    _conn: AgentConnection
+    _outbox: Outbox
+    _reports: Reports
+    _handlers: Handlers
+    _options: SessionOptions
+    _runs: dict[Turn, TurnRun] = attrs.field(factory=dict[Turn, TurnRun], init=False)
+
+    async def start(self, turn: Turn, group: TaskGroup, after: HandlerTask | None) -> None:
+        """Start the handlers of a turn; returns when their first step is made.
+
+        Args:
+            turn: the new turn; every other one is cancelled.
+            group: the session's task group.
+            after: a task that must end first: ``on_init`` ends before any transcript is heard.
+        """
+        earlier = list(self._runs.values())
+        for run in earlier:
+            run.task.cancel()
+        run = TurnRun(self._session, turn, HandlerTask("on_transcript"))
+        waits_for = [] if after is None else [after]
+        if self._options.serialize_turns:
+            waits_for += [other.task for other in earlier]
+        self._runs[turn] = run
+        refused = sum(other.task.left_over for other in earlier) > MAX_LEFT_OVER
+
+        async def body() -> None:
+            current_run.set(run)
+            try:
+                for task in waits_for:
+                    await task.wait()
+                await self._answer(run, group, refused)
+            finally:
+                del self._runs[turn]
+
+        await run.task.start(group, body)
+
+    def tasks(self) -> list[HandlerTask]:
+        """Return the tasks that have not ended."""
+        return [run.task for run in self._runs.values()]
+
+    async def respond(self, response: Response, *, final: bool, turn: Turn | None) -> None:
+        """Say a response to a turn: the given one, or that of the code that calls."""
+        run = self._run_of(turn)
+        if run is None:
+            await discard(response)
+            if not self._conn.is_open:
+                raise ConnectionClosedError("session is closed")
+            self._warn("send_response outside a transcript handler: nothing sent; pass turn=")
+            return
+        if not run.turn.in_flight:
+            await discard(response)
+            raise self._refusal(run.turn)
+        run.replying += 1
+        try:
+            await self._speak(run.turn, response)
+            if final:
+                await self._end(run.turn)
+        finally:
+            run.replying -= 1
+            if run.handlers_done:
+                await self._settle(run, None)
+
+    async def _answer(self, run: TurnRun, group: TaskGroup, refused: bool) -> None:
+        if refused:
+            error: Exception | None = LimitExceeded("left-over handlers", MAX_LEFT_OVER)
+        else:
+            error = await self._call_handlers(run)
+        run.handlers_done = True
+        if error is not None and not _is_lost_race(error, run.turn):
+            self._reports.report(error, group, event_id=run.turn.event_id)
+        await self._settle(run, error)
+
+    async def _call_handlers(self, run: TurnRun) -> Exception | None:
+        turn = run.turn
+        for handler, args in self._handlers.take(USER_TRANSCRIPT, self._session, turn.transcript):
+            run.task.name = getattr(handler, "__qualname__", type(handler).__name__)
+            args[0] = list(turn.transcript)
+            error = await run.task.attempt(handler, *args)
+            if error is not None:
+                return error
+        return None
+
+    async def _settle(self, run: TurnRun, error: Exception | None) -> None:
+        """Give a turn whose handlers are done the terminator it is still owed (Rule 1)."""
+        turn = run.turn
+        if run.replying or not turn.in_flight:
+            return
+        try:
+            silent = turn.state is TurnState.WAITING
+            if error is not None or silent:
+                text = self._fallback_text(error)
+                if text:
+                    await self._outbox.write(self._conn.send_text, turn, text)
+                elif silent:
+                    self._warn("a turn ended without a word; set fallback= to say something", turn)
+            await self._end(turn)
+        except LocalProtocolError:
+            pass  # interrupted, or hung up, on the way: nothing is owed any more
+
+    def _fallback_text(self, error: Exception | None) -> str | None:
+        try:
+            return self._options.fallback_text(error)
+        except Exception:
+            logger.exception("fallback failed", extra=self._reports.context())
+            return None
+
+    async def _speak(self, turn: Turn, response: Response) -> None:
+        async def say(text: str) -> None:
+            await self._outbox.write(self._conn.send_text, turn, text)
+
+        await speak(response, say, self._options.extract)
+
+    async def _end(self, turn: Turn) -> None:
+        await self._outbox.write(self._conn.end_turn, turn)
+        if self._options.debug:
+            trace.replied(turn)
+
+    def _run_of(self, turn: Turn | None) -> TurnRun | None:
+        if turn is not None:
+            return self._runs.get(turn) or TurnRun(self._session, turn, HandlerTask("turn="))
+        run = current_run.get()
+        return run if run is not None and run.session is self._session else None
+
+    def _refusal(self, turn: Turn) -> LocalProtocolError:
+        if not self._conn.is_open:
+            return ConnectionClosedError("session is closed")
+        if turn.state is TurnState.FINISHED:
+            return TurnFinishedError(
+                f"turn {turn.event_id} already has its terminator; await each send_response before "
+                "the handler returns, with final=False for all but the last response of the turn"
+            )
+        return StaleTurnError(f"turn {turn.event_id} is no longer current: it was interrupted")
+
+    def _warn(self, message: str, turn: Turn | None = None) -> None:
+        event_id = None if turn is None else turn.event_id
+        logger.warning(message, extra=self._reports.context(event_id))
+
+
+def _is_lost_race(error: Exception, turn: Turn) -> bool:
+    """Tell an error that only says "too late" from one that somebody must hear of."""
+    if isinstance(error, ConnectionClosedError):
+        return True
+    return isinstance(error, StaleTurnError) and turn.interrupted
