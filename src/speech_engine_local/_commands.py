@@ -1,0 +1,171 @@
+"""The commands and their options. What a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from .chat import Agent
+
+_SECONDS = click.FloatRange(min=0, min_open=True)
+
+_EPILOG = """\b
+Examples:
+  speech-engine demo
+  speech-engine demo --llm openai
+  speech-engine demo --base-url http://127.0.0.1:11434/v1 --model llama3.2
+  speech-engine chat ws://127.0.0.1:3001/ws
+  echo "Hello" | speech-engine chat ws://127.0.0.1:3001/ws
+
+\b
+Environment:
+  ELEVENLABS_API_KEY  signs the token that `chat` sends
+  OPENAI_API_KEY      the key of `demo --llm openai`; having one asks for nothing
+
+Exit codes: 0, 1 where a rule was broken or no conversation came about, 2 for wrong usage.
+"""
+
+
+@click.group(
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="speech-engine-proto", prog_name="speech-engine")
+def commands() -> None:
+    """The service's side of Speech Engine, on your own machine.
+
+    Your agent answers calls over a WebSocket; these commands make the call. Unofficial, not
+    affiliated. Nothing here needs an account, and no call leaves your machine unless you name an
+    address that does.
+    """
+
+
+@commands.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; 0 takes a free one.")
+@click.option("--llm", type=click.Choice(["openai"]), help="Let a language model answer.")
+@click.option("--base-url", metavar="URL", help="An OpenAI-compatible endpoint; implies --llm.")
+@click.option("--model", metavar="NAME", help="The endpoint's name of the model.")
+@click.option(
+    "--words-per-second",
+    type=_SECONDS,
+    metavar="N",
+    help="Pace of the built-in agent: 12, and 120 where a script is played.",
+)
+def demo(
+    port: int,
+    llm: str | None,
+    base_url: str | None,
+    model: str | None,
+    words_per_second: float | None,
+) -> None:
+    """Talk with an example agent, over a real WebSocket on this machine.
+
+    Type, and the agent's words appear as they stream; press Enter while it speaks, and you
+    interrupt it. Without a terminal at stdin and stdout a scripted conversation is played, with
+    an interruption in it.
+
+    The built-in agent is offline and needs no key. A model answers only if you ask for it.
+    """
+    from . import chat
+
+    patience = chat.Patience()
+    if llm or base_url:
+        if words_per_second is not None:
+            raise click.UsageError("--words-per-second: expected with the built-in agent only")
+        agent, about = _llm_agent(base_url, model)
+        patience = chat.Patience(cascade_timeout=15)  # a cold local model needs its time
+    else:
+        if model is not None:
+            raise click.UsageError("--model: expected together with --llm or --base-url")
+        pace = words_per_second or (12 if chat.is_terminal() else 120)
+        agent, about = _example_agent(pace)
+    _run(chat.demo(agent, port=port, about=about, patience=patience))
+
+
+@commands.command("chat")
+@click.argument("url")
+@click.option(
+    "--api-key",
+    envvar="ELEVENLABS_API_KEY",
+    metavar="KEY",
+    help="Signs the token. Better given as ELEVENLABS_API_KEY: other users of a machine can see "
+    "options. Without a key no token is sent.",
+)
+@click.option(
+    "--cascade-timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=4.0,
+    show_default=True,
+    help="Seconds without a word before a question is sent again; the third time ends the call.",
+)
+@click.option(
+    "--silence-timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=30.0,
+    show_default=True,
+    help="Seconds without a piece before a started reply counts as forgotten.",
+)
+@click.option(
+    "--ping-interval",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=20.0,
+    show_default=True,
+    help="Seconds between pings.",
+)
+@click.option(
+    "--pong-timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=10.0,
+    show_default=True,
+    help="Seconds that a pong may take.",
+)
+def chat_command(url: str, api_key: str | None, **seconds: float) -> None:
+    """Talk with the server at URL, in whatever language it is written.
+
+    URL is its WebSocket address, such as ws://127.0.0.1:3001/ws. Without a terminal at stdin and
+    stdout, each line of stdin is a turn, and every reply is waited for.
+    """
+    from . import chat
+
+    _run(chat.chat(url, api_key=api_key or None, patience=chat.Patience(**seconds)))
+
+
+def _example_agent(words_per_second: float) -> tuple[Agent, str]:
+    from .agent import ExampleAgent
+
+    agent = ExampleAgent(words_per_second=words_per_second)
+    return agent, "Offline example agent, no key and no network"
+
+
+def _llm_agent(base_url: str | None, model: str | None) -> tuple[Agent, str]:
+    from .agent import DEFAULT_MODEL, OpenAIAgent
+
+    name = model or DEFAULT_MODEL
+    try:
+        agent = OpenAIAgent(model=name, base_url=base_url)
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return agent, f"{name} at {base_url or 'OpenAI'}, which is not offline"
+
+
+def _run(conversation: Coroutine[Any, Any, int]) -> None:
+    """Run to the end and exit with the code; what a user can get wrong is one line on stderr."""
+    try:
+        sys.exit(asyncio.run(conversation))
+    except KeyboardInterrupt:
+        sys.exit(1)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
