@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
+from speech_engine_proto.llm import to_messages
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
@@ -49,7 +51,7 @@ class ExampleAgent:
         turn, before = session.turn, self._latest.get(session)
         assert turn is not None
         self._latest[session] = turn
-        # What was heard can be all that was sent, and the reply was cut nevertheless.
+        # A reply that was cut before its first word leaves nothing that could have been heard.
         cut = before is not None and before.interrupted
         text = answer(transcript, turn.heard, cut=cut)
         await session.send_response(speak(text, self._words_per_second))
@@ -90,7 +92,7 @@ class OpenAIAgent:
         self, transcript: list[ConversationMessage], session: SpeechEngineSession
     ) -> None:
         """Hand the history to the model, and its stream to the session."""
-        messages: Any = [{"role": "system", "content": SYSTEM_PROMPT}, *_chat(transcript)]
+        messages: Any = [{"role": "system", "content": SYSTEM_PROMPT}, *to_messages(transcript)]
         stream = await self._client.chat.completions.create(
             model=self._model, messages=messages, stream=True
         )
@@ -124,15 +126,6 @@ def answer(
     if cut or (heard is not None and heard.interrupted):
         return f"{_after_interruption('' if heard is None else heard.heard)} {text}"
     return text
-
-
-def _chat(transcript: Sequence[ConversationMessage]) -> list[dict[str, str]]:
-    roles = {"user": "user", "agent": "assistant"}
-    return [
-        {"role": roles[message.role], "content": message.content}
-        for message in transcript
-        if message.role in roles
-    ]
 
 
 def _reply_to(said: list[str]) -> str:

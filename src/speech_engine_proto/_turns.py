@@ -24,7 +24,8 @@ class HeardReply:
     Args:
         sent: the text that was sent as that reply.
         heard: what the history holds in its place; ``""`` where it holds nothing.
-        interrupted: whether the two differ, white space aside.
+        interrupted: whether the reply was cut before its terminator, or the two differ, white
+            space aside. Both count: all that was sent may have been heard of a reply that was cut.
     """
 
     sent: str = attrs.field(repr=length_only)
@@ -39,10 +40,13 @@ class SentReply:
     A number per message is enough to find where the next history leaves the known one.
     """
 
-    __slots__ = ("_fingerprints", "text")
+    __slots__ = ("_cut", "_fingerprints", "_text")
 
-    def __init__(self, text: str, transcript: Iterable[ConversationMessage]) -> None:
-        self.text: str = text
+    def __init__(
+        self, text: str, transcript: Iterable[ConversationMessage], *, cut: bool = False
+    ) -> None:
+        self._text = text
+        self._cut = cut
         self._fingerprints = _fingerprints(transcript)
 
     def heard_in(self, transcript: tuple[ConversationMessage, ...]) -> HeardReply:
@@ -53,7 +57,8 @@ class SentReply:
                 break
             known += 1
         heard = " ".join(m.content for m in transcript[known:] if m.role == "agent")
-        return HeardReply(self.text, heard, heard.split() != self.text.split())
+        differ = heard.split() != self._text.split()
+        return HeardReply(self._text, heard, self._cut or differ)
 
 
 def _fingerprints(transcript: Iterable[ConversationMessage]) -> array[int]:
@@ -138,4 +143,6 @@ class Turn:
 
     def sent_reply(self) -> SentReply | None:
         """What to keep of this turn once it is over; None where no text was sent."""
-        return SentReply(self.text_sent, self.transcript) if self._pieces else None
+        if not self._pieces:
+            return None
+        return SentReply(self.text_sent, self.transcript, cut=self.interrupted)
