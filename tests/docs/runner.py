@@ -1,0 +1,306 @@
+"""Runs the blocks of one page in order, as a reader would who types all of it.
+
+What a block is says its language, and where that is not enough the comment before it:
+
+===================  ==========================================================================
+``python``           a script of its own: run, and it must exit with 0, warnings being errors
+.. ``continues``     goes on from the script before: both are run as one
+.. ``file NAME``     written to the reader's directory; a command or a later file must use it
+``console``          ``$`` commands, each followed by its output; ``...`` stands for anything
+.. ``exit=1``        the same, but the last command must exit with 1
+.. ``make``          targets of the Makefile; the demo is run and compared, ``make test`` is
+                     what runs this, so only the existence of its parts is tested
+.. ``install``       makes an environment: tested is that the extras exist
+``text``, ``output`` what the script before it prints
+``json``             frames, one per line: each is a message of the protocol
+``mermaid``          must be generated; `test_state_diagram` tells whether it is up to date
+``{...}``            a directive of Sphinx, which the build of the docs checks
+===================  ==========================================================================
+
+A block that fits nothing is a failure. A command that ends in ``&`` is a server: port 3001 of the
+text becomes a free one, and it must be called by a later command and stop cleanly.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speech_engine_proto import wire
+from tests.docs.pages import ROOT, Block
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+BIN = Path(sys.executable).parent
+SECONDS = 180
+
+# Runs a file with the log on stderr, where a server tells the port that it got.
+_WITH_LOG = (
+    "import logging, runpy, sys; logging.basicConfig(level=logging.INFO);"
+    " sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+_PORT = re.compile(r"listening on .*port (?P<port>\d+)")
+
+# Hypothesis as it is set by default, but with the same examples each time, and patient: a machine
+# that is busy with other things is no failure.
+_CONFTEST = """
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "page",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("page")
+"""
+
+
+class Reader:
+    """Someone who works through one page, with a directory and a shell of their own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ELEVENLABS_", "OPENAI_", "PYTEST_", "HYPOTHESIS_"))
+            and name not in ("CI", "FORCE_COLOR", "PYTHONWARNINGS")
+        }
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        self._environment |= {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100"}
+        self._script = ""
+        self._output: str | None = None
+        self._unused: set[str] = set()
+        self._server: _Server | None = None
+        (directory / "conftest.py").write_text(_CONFTEST, encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            if self._server is not None:
+                self._server.kill()
+            return
+        self._stop_server()
+        assert not self._unused, f"written and never run: {sorted(self._unused)}"
+
+    def do(self, block: Block) -> None:
+        """Run one block; AssertionError where it does not do what the page says."""
+        match block.language, *block.how:
+            case "python", "file", name:
+                self._write(name, block.text)
+            case ["python"]:
+                self._run_script(block.text)
+            case "python", "continues":
+                self._run_script(f"{self._script}\n{block.text}")
+            case "text", "output":
+                assert self._output is not None, "no script stands before this output"
+                expect(block.text, self._output)
+                self._output = None
+            case ["console"]:
+                self._run_console(block.text, 0)
+            case "console", str(code) if code.startswith("exit="):
+                self._run_console(block.text, int(code.removeprefix("exit=")))
+            case "console", "make":
+                self._run_make(block.text)
+            case "console", "install":
+                check_install(block.text)
+            case ["json"]:
+                for line in block.text.splitlines():
+                    check_frame(line)
+            case ["mermaid"]:
+                pass
+            case [str(name)] if name.startswith("{"):
+                pass
+            case _:
+                raise AssertionError(f"no way to run {block.language!r} {' '.join(block.how)!r}")
+
+    def _write(self, name: str, text: str) -> None:
+        (self._directory / name).write_text(text, encoding="utf-8")
+        imported = re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)
+        self._unused -= {f"{module}.py" for module in imported}
+        self._unused.add(name)
+
+    def _run_script(self, text: str) -> None:
+        self._script = text
+        done = self._run([sys.executable, "-W", "error", "-c", text])
+        assert done.returncode == 0, done.stdout + done.stderr
+        self._output = done.stdout
+
+    def _run_console(self, text: str, code: int) -> None:
+        commands = split(text)
+        for number, (command, output) in enumerate(commands, 1):
+            self._unused -= set(command.split())
+            if command.startswith("export "):
+                name, _, value = command.removeprefix("export ").partition("=")
+                self._environment[name] = value
+            elif command.endswith("&"):
+                self._start_server(command.removesuffix("&").split())
+            else:
+                last = number == len(commands)
+                self._run_command(command, output, code if last else 0)
+
+    def _run_command(self, command: str, output: str, code: int) -> None:
+        address, server = "3001", self._server
+        if server is not None and f":{address}" in command:
+            server.was_called = True
+            address = str(server.port)
+        done = self._run(["bash", "-c", command.replace(":3001", f":{address}")])
+        said = done.stdout + done.stderr
+        assert done.returncode == code, said
+        expect(output, said.replace(f":{address}", ":3001"))
+
+    def _run_make(self, text: str) -> None:
+        for command, output in split(text):
+            make, *targets = command.split()
+            assert make == "make", command
+            plan = subprocess.run(
+                ["make", "--dry-run", *targets],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            if targets == ["demo"]:
+                self._run_command(plan.splitlines()[-1].replace(".venv/bin/", ""), output, 0)
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=self._directory,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def _start_server(self, command: list[str]) -> None:
+        self._stop_server()
+        python, name = command
+        assert python == "python", command
+        path = self._directory / name
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("3001", "0"), encoding="utf-8")
+        self._server = _Server(path, self._environment)
+
+    def _stop_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+            assert server.was_called, f"{server.name} was started and never called"
+
+
+class _Server:
+    """A server that a page starts with ``&``."""
+
+    def __init__(self, path: Path, environment: dict[str, str]) -> None:
+        self.name = path.name
+        self.was_called = False
+        self._lines: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", _WITH_LOG, path.name],
+            cwd=path.parent,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+        self.port = self._read_port()
+        # Read on, or the server stops when the pipe is full.
+        self._rest = threading.Thread(target=self._lines.extend, args=(self._output,))
+        self._rest.start()
+
+    def _read_port(self) -> int:
+        for line in self._output:
+            self._lines.append(line)
+            if found := _PORT.search(line):
+                return int(found["port"])
+        self._process.wait(SECONDS)
+        self._output.close()
+        raise AssertionError(f"{self.name} did not listen:\n{''.join(self._lines)}")
+
+    def stop(self) -> None:
+        """Interrupt it, as Ctrl-C would."""
+        assert self._process.poll() is None, f"{self.name} died:\n{''.join(self._lines)}"
+        self._process.send_signal(signal.SIGINT)
+        self._wait()
+        said = "".join(self._lines)
+        # A loop that does not handle Ctrl-C dies of it; any other exception is a failure.
+        errors = re.findall(r"^(\w*(?:Error|Exception|Warning))\b", said, re.MULTILINE)
+        assert not errors, said
+
+    def kill(self) -> None:
+        """End it at once: something has failed already."""
+        self._process.kill()
+        self._wait()
+
+    def _wait(self) -> None:
+        self._process.wait(SECONDS)
+        self._rest.join(SECONDS)
+        self._output.close()
+
+
+def split(text: str) -> list[tuple[str, str]]:
+    """Split a console block into its commands, each with its output."""
+    assert text.startswith("$ "), f"expected a command first, got {text.splitlines()[0]!r}"
+    found: list[tuple[str, str]] = []
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        found.append((command, output))
+    return found
+
+
+def expect(expected: str, got: str) -> None:
+    """Compare output, white space at line ends aside.
+
+    A line ``...`` stands for any lines or none, ``...`` within a line for anything in that line.
+    """
+    if not expected.strip():
+        return  # a command that is shown without its output
+    pattern = "".join(map(_line_pattern, _lines(expected)))
+    assert re.fullmatch(pattern, "".join(_lines(got))), f"expected:\n{expected}\ngot:\n{got}"
+
+
+def _line_pattern(line: str) -> str:
+    if line == "...\n":
+        return r"(?:.*\n)*"
+    return ".*".join(re.escape(part) for part in line.split("..."))
+
+
+def _lines(text: str) -> list[str]:
+    return [f"{line.rstrip()}\n" for line in text.strip().splitlines()]
+
+
+def check_install(text: str) -> None:
+    """Look up the extras that a page names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for command, _ in split(text):
+        found = re.fullmatch(r"pip install '(?:\.|speech-engine-proto)\[(.+)\]'", command)
+        assert found, f"expected pip install '.[...]', got {command!r}"
+        assert set(found[1].split(",")) <= set(project["optional-dependencies"]), command
+
+
+def check_frame(line: str) -> None:
+    """Read a line as a message of the protocol, of a known type."""
+    assert not isinstance(wire.decode(line), wire.Unknown), line

@@ -1,0 +1,147 @@
+"""The handle of a turn, and what can be told of the reply before it."""
+
+from __future__ import annotations
+
+import pytest
+
+from speech_engine_proto import ConversationMessage, HeardReply, Turn, TurnState
+from speech_engine_proto._states import Move
+from speech_engine_proto._turns import SentReply
+
+
+def user(content: str) -> ConversationMessage:
+    return ConversationMessage("user", content)
+
+
+def agent(content: str) -> ConversationMessage:
+    return ConversationMessage("agent", content)
+
+
+def state(turn: Turn) -> TurnState:
+    return turn.state
+
+
+HELLO = (user("Hello?"),)
+
+
+def test_a_new_turn() -> None:
+    turn = Turn(5, HELLO)
+    assert (turn.event_id, turn.transcript, turn.attempt) == (5, HELLO, 1)
+    assert state(turn) is TurnState.WAITING
+    assert turn.text_sent == ""
+    assert turn.heard is None
+    assert turn.in_flight
+    assert not turn.interrupted
+    assert turn.sent_reply() is None
+
+
+def test_a_whole_reply() -> None:
+    turn = Turn(None, HELLO)
+    turn.add_piece("Good ")
+    assert state(turn) is TurnState.SPEAKING
+    assert turn.in_flight
+    turn.add_piece("day.")
+    turn.move(Move.TERMINATOR)
+    assert turn.text_sent == "Good day."
+    assert state(turn) is TurnState.FINISHED
+    assert not turn.in_flight
+    assert not turn.interrupted
+
+
+def test_an_interrupted_reply() -> None:
+    turn = Turn(5, HELLO)
+    turn.move(Move.INTERRUPT)
+    assert turn.interrupted
+    assert not turn.in_flight
+
+
+def test_a_re_send_is_the_same_turn() -> None:
+    turn = Turn(5, HELLO)
+    turn.resend_as(6)
+    assert (turn.event_id, turn.attempt, turn.state) == (6, 2, TurnState.WAITING)
+
+
+@pytest.mark.parametrize("end", [Move.TERMINATOR, Move.INTERRUPT])
+def test_what_is_over_makes_no_move(end: Move) -> None:
+    turn = Turn(5, HELLO)
+    turn.move(end)
+    for move in Move:
+        with pytest.raises(KeyError):
+            turn.move(move)
+
+
+def test_a_re_send_in_mid_reply_is_no_move() -> None:
+    turn = Turn(5, HELLO)
+    turn.add_piece("Good ")
+    with pytest.raises(KeyError):
+        turn.resend_as(6)
+    assert turn.event_id == 5
+
+
+def test_the_repr_shows_no_words() -> None:
+    turn = Turn(5, HELLO)
+    turn.add_piece("secret")
+    assert repr(turn) == "<Turn 5 speaking: attempt 1, 1 messages, 6 characters sent>"
+    heard = HeardReply("secret", "sec", interrupted=True)
+    assert repr(heard) == (
+        "HeardReply(sent=<6 characters>, heard=<3 characters>, interrupted=True)"
+    )
+
+
+def after(sent: str, *entries: ConversationMessage) -> HeardReply | None:
+    """Say ``sent`` in reply to `HELLO`; return what a next turn with ``entries`` heard of it."""
+    turn = Turn(1, HELLO)
+    turn.add_piece(sent)
+    return Turn(2, entries, previous=turn.sent_reply()).heard
+
+
+def test_all_was_heard() -> None:
+    heard = after("Good day.", *HELLO, agent("Good day."), user("Bye."))
+    assert heard == HeardReply("Good day.", "Good day.", interrupted=False)
+
+
+def test_white_space_does_not_count() -> None:
+    heard = after(" Good\n day. ", *HELLO, agent("Good day."), user("Bye."))
+    assert heard == HeardReply(" Good\n day. ", "Good day.", interrupted=False)
+
+
+def test_a_part_was_heard() -> None:
+    heard = after("Good day.", *HELLO, agent("Good"), user("Stop."))
+    assert heard == HeardReply("Good day.", "Good", interrupted=True)
+
+
+def test_nothing_was_heard() -> None:
+    heard = after("Good day.", *HELLO, user("Stop."))
+    assert heard == HeardReply("Good day.", "", interrupted=True)
+
+
+def test_several_entries_are_one_reply() -> None:
+    heard = after("Good day.", *HELLO, agent("Good"), agent("day."), user("Bye."))
+    assert heard == HeardReply("Good day.", "Good day.", interrupted=False)
+
+
+def test_the_known_prefix_is_not_heard_again() -> None:
+    """The caller's words may have been corrected; what the agent said before them is known."""
+    known = (user("Hello?"), agent("Yes?"), user("I wan"))
+    turn = Turn(1, known)
+    turn.add_piece("What?")
+    corrected = (*known[:2], user("I want tea."), agent("What?"), user("Tea."))
+    assert Turn(2, corrected, previous=turn.sent_reply()).heard == HeardReply(
+        "What?", "What?", interrupted=False
+    )
+
+
+def test_it_is_worked_out_once() -> None:
+    turn = Turn(2, HELLO, previous=SentReply("Hi.", HELLO))
+    assert turn.heard is turn.heard
+    assert turn.heard == HeardReply("Hi.", "", interrupted=True)
+
+
+def test_a_reply_that_was_cut_is_interrupted_although_all_of_it_was_heard() -> None:
+    turn = Turn(1, HELLO)
+    turn.add_piece("One,")
+    turn.move(Move.INTERRUPT)
+    following = (*HELLO, agent("One,"), user("Stop."))
+    assert Turn(2, following, previous=turn.sent_reply()).heard == HeardReply(
+        "One,", "One,", interrupted=True
+    )
