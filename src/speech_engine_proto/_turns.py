@@ -13,6 +13,8 @@ from ._states import TURN_MOVES, Move, TurnState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_SPEAKING = TurnState.SPEAKING  # asked for each piece, and slow to look up on Python 3.11
+
 
 @attrs.frozen
 class HeardReply:
@@ -132,7 +134,7 @@ class Turn:
     def add_piece(self, text: str) -> None:
         """Note a piece that became a frame."""
         self._pieces.append(text)
-        if self.state is not TurnState.SPEAKING:
+        if self.state is not _SPEAKING:
             self.move(Move.PIECE)
 
     def resend_as(self, event_id: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from json.encoder import encode_basestring
-from typing import Annotated, Any, TypeAlias, assert_never
+from typing import Annotated, Any, Literal, TypeAlias, assert_never
 
 import attrs
 import msgspec
@@ -202,6 +202,14 @@ class _Head:
     type: str
 
 
+class _WholeTranscript(msgspec.Struct):
+    """A transcript together with its type, so that a long history is gone through once."""
+
+    type: Literal["user_transcript"]
+    user_transcript: tuple[ConversationMessage, ...]
+    event_id: _EventId | None = None
+
+
 @attrs.frozen
 class _LooseMessage:
     role: str
@@ -217,8 +225,9 @@ class _LooseTranscript:
 
 
 _DEFAULT_LIMITS = Limits()
+_SHORT = 128  # bytes; only a transcript of one sentence is shorter
 _head = msgspec.json.Decoder(_Head)
-_strict_transcript = msgspec.json.Decoder(UserTranscript)
+_whole_transcript = msgspec.json.Decoder(_WholeTranscript)
 _loose_transcript = msgspec.json.Decoder(_LooseTranscript)
 _decoders: dict[str, msgspec.json.Decoder[Init | Error | AgentResponse]] = {
     "init": msgspec.json.Decoder(Init),
@@ -279,6 +288,8 @@ def _read(raw: bytes) -> Message:
 
 def _read_typed(raw: bytes) -> Message:
     """Read the type first, then only the fields that this type has; others may hold anything."""
+    if len(raw) > _SHORT and (transcript := _read_whole(raw)):
+        return transcript
     name = _head.decode(raw).type
     if name == "user_transcript":
         return _read_transcript(raw)
@@ -289,11 +300,17 @@ def _read_typed(raw: bytes) -> Message:
     return Unknown(name) if decoder is None else decoder.decode(raw)
 
 
-def _read_transcript(raw: bytes) -> UserTranscript:
+def _read_whole(raw: bytes) -> UserTranscript | None:
+    """Read what nearly every long message is; None where it is not, or needs more tolerance."""
     try:
-        return _strict_transcript.decode(raw)
+        whole = _whole_transcript.decode(raw)
     except msgspec.ValidationError:
-        loose = _loose_transcript.decode(raw)
+        return None
+    return UserTranscript(whole.user_transcript, whole.event_id)
+
+
+def _read_transcript(raw: bytes) -> UserTranscript:
+    loose = _loose_transcript.decode(raw)
     messages = (ConversationMessage(m.role, m.content or "") for m in loose.user_transcript)
     return UserTranscript(tuple(messages), loose.event_id)
 

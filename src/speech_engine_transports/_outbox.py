@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from speech_engine_proto import ConnectionClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from anyio.abc import TaskGroup, TaskStatus
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Outbox"]
 
-P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_UNSENT_PONGS = 16
 """Pongs that wait for a peer which pings and does not read, before the connection is dropped."""
@@ -33,22 +33,26 @@ class Outbox:
         self._pongs: list[str] = []
         self._writing = False
 
-    async def write(self, verb: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Make a frame and write it; where the socket needs a lock, the lock comes first.
+    def writer(self, verb: Callable[[T], str]) -> Callable[[T], Coroutine[Any, Any, None]]:
+        """Return what makes a frame and writes it; where the socket needs a lock, that comes first.
 
-        Raises:
+        What is returned raises:
             LocalProtocolError: the verb refused: the turn is over. Nothing was written.
             ConnectionClosedError: the socket is gone.
         """
-        lock = self._socket.lock
-        try:
-            if lock is None:
-                await self._socket.send(verb(*args, **kwargs))
-            else:
-                async with lock:
-                    await self._socket.send(verb(*args, **kwargs))
-        except ConnectionError as error:
-            raise ConnectionClosedError("session is closed: the socket is gone") from error
+        send, lock = self._socket.send, self._socket.lock
+
+        async def write(argument: T) -> None:
+            try:
+                if lock is None:
+                    await send(verb(argument))
+                else:
+                    async with lock:
+                        await send(verb(argument))
+            except ConnectionError as error:
+                raise ConnectionClosedError("session is closed: the socket is gone") from error
+
+        return write
 
     async def pong(self, frame: str, group: TaskGroup) -> None:
         """Write a pong, or hand it to a task: the reader, which calls this, waits for no write.
@@ -69,9 +73,10 @@ class Outbox:
         self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         task_status.started()
+        write = self.writer(self._pongs.pop)
         try:
             while self._pongs:
-                await self.write(self._pongs.pop, 0)
+                await write(0)
         except ConnectionClosedError:
             self._pongs.clear()  # the reader will see the socket's end, and says so
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -34,6 +35,8 @@ from ._tasks import HandlerTask
 from .errors import LimitExceeded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from anyio.abc import TaskGroup
 
     from ._replies import Response
@@ -158,7 +161,7 @@ class Turns:
             if error is not None or silent:
                 text = self._fallback_text(error)
                 if text:
-                    await self._outbox.write(self._conn.send_text, turn, text)
+                    await self._say(turn)(text)
                 elif silent:
                     self._warn("a turn ended without a word; set fallback= to say something", turn)
             await self._end(turn)
@@ -173,13 +176,13 @@ class Turns:
             return None
 
     async def _speak(self, turn: Turn, response: Response) -> None:
-        async def say(text: str) -> None:
-            await self._outbox.write(self._conn.send_text, turn, text)
+        await speak(response, self._say(turn), self._options.extract)
 
-        await speak(response, say, self._options.extract)
+    def _say(self, turn: Turn) -> Callable[[str], Coroutine[Any, Any, None]]:
+        return self._outbox.writer(partial(self._conn.send_text, turn))
 
     async def _end(self, turn: Turn) -> None:
-        await self._outbox.write(self._conn.end_turn, turn)
+        await self._outbox.writer(self._conn.end_turn)(turn)
         if self._options.debug:
             trace.replied(turn)
 
