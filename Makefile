@@ -28,8 +28,8 @@ lint: $(VENV)/.dev  ## ruff: rules and format
 
 types: $(VENV)/.dev  ## mypy --strict, pyright, and the completeness of the public types
 	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/pyright --verifytypes speech_engine_proto --ignoreexternal --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
+	$(BIN)/pyright --verifytypes speech_engine_proto --ignoreexternal --pythonpath $(CURDIR)/$(BIN)/python
 
 unit: $(VENV)/.dev  ## all tests
 	$(BIN)/python -m pytest $(ARGS)

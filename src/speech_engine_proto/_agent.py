@@ -24,6 +24,7 @@ from ._states import CONVERSATION_MOVES, OVER, ConversationState, Move, TurnStat
 from ._turns import SentReply, Turn
 
 _PING_RECEIVED = events.PingReceived()
+_WRONG_DIRECTION = events.MessageIgnoredReason.WRONG_DIRECTION
 _AFTER_END = events.MessageIgnored(None, events.MessageIgnoredReason.AFTER_END)
 
 
@@ -106,12 +107,8 @@ class AgentConnection:
                 return self._finish(Move.CLOSE)
             case wire.Error(text):
                 return events.ErrorReceived(text)
-            case wire.AgentResponse():
-                return events.MessageIgnored(
-                    "agent_response", events.MessageIgnoredReason.WRONG_DIRECTION
-                )
-            case wire.Pong():
-                return events.MessageIgnored("pong", events.MessageIgnoredReason.WRONG_DIRECTION)
+            case wire.AgentResponse() | wire.Pong():
+                return events.MessageIgnored(parsed.type, _WRONG_DIRECTION)
             case wire.Unknown(name):
                 return events.MessageIgnored(name, events.MessageIgnoredReason.UNKNOWN_TYPE)
             case _:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _PONG_RECEIVED = events.PongReceived()
+_WRONG_DIRECTION = events.MessageIgnoredReason.WRONG_DIRECTION
 _AFTER_END = events.MessageIgnored(None, events.MessageIgnoredReason.AFTER_END)
 
 
@@ -147,18 +148,8 @@ class EngineConnection:
                 return _PONG_RECEIVED
             case wire.Unknown(name):
                 return events.MessageIgnored(name, events.MessageIgnoredReason.UNKNOWN_TYPE)
-            case wire.Init():
-                return events.MessageIgnored("init", events.MessageIgnoredReason.WRONG_DIRECTION)
-            case wire.UserTranscript():
-                return events.MessageIgnored(
-                    "user_transcript", events.MessageIgnoredReason.WRONG_DIRECTION
-                )
-            case wire.Ping():
-                return events.MessageIgnored("ping", events.MessageIgnoredReason.WRONG_DIRECTION)
-            case wire.Close():
-                return events.MessageIgnored("close", events.MessageIgnoredReason.WRONG_DIRECTION)
-            case wire.Error():
-                return events.MessageIgnored("error", events.MessageIgnoredReason.WRONG_DIRECTION)
+            case wire.Init() | wire.UserTranscript() | wire.Ping() | wire.Close() | wire.Error():
+                return events.MessageIgnored(parsed.type, _WRONG_DIRECTION)
             case _:
                 assert_never(parsed)
 

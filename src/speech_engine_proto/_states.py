@@ -82,30 +82,13 @@ SENDERS: dict[Move, Role] = {
 
 _OPENING, _OPEN, _ENDED, _LOST, _CLOSED = ConversationState
 
+_ASKING = (Move.TRANSCRIPT, Move.PING, Move.ERROR)
+_ANSWERING = (Move.PIECE, Move.TERMINATOR, Move.PONG)
+_LEAVING = {Move.CLOSE: _ENDED, Move.SOCKET_END: _LOST, Move.LEAVE: _CLOSED}
+
 CONVERSATION_MOVES: dict[ConversationState, dict[Move, ConversationState]] = {
-    _OPENING: {
-        Move.INIT: _OPEN,
-        Move.TRANSCRIPT: _OPENING,
-        Move.PING: _OPENING,
-        Move.ERROR: _OPENING,
-        Move.PIECE: _OPENING,
-        Move.TERMINATOR: _OPENING,
-        Move.PONG: _OPENING,
-        Move.CLOSE: _ENDED,
-        Move.SOCKET_END: _LOST,
-        Move.LEAVE: _CLOSED,
-    },
-    _OPEN: {
-        Move.TRANSCRIPT: _OPEN,
-        Move.PING: _OPEN,
-        Move.ERROR: _OPEN,
-        Move.PIECE: _OPEN,
-        Move.TERMINATOR: _OPEN,
-        Move.PONG: _OPEN,
-        Move.CLOSE: _ENDED,
-        Move.SOCKET_END: _LOST,
-        Move.LEAVE: _CLOSED,
-    },
+    _OPENING: {Move.INIT: _OPEN, **dict.fromkeys(_ASKING + _ANSWERING, _OPENING), **_LEAVING},
+    _OPEN: {**dict.fromkeys(_ASKING + _ANSWERING, _OPEN), **_LEAVING},
     _ENDED: {Move.SOCKET_END: _ENDED, Move.LEAVE: _ENDED},
     _LOST: {Move.SOCKET_END: _LOST, Move.LEAVE: _LOST},
     _CLOSED: {Move.SOCKET_END: _CLOSED, Move.LEAVE: _CLOSED},

@@ -159,7 +159,9 @@ def _spoken() -> st.SearchStrategy[str]:
 
 
 def _event_ids() -> st.SearchStrategy[int | None]:
-    return st.none() | st.integers(-2, 20) | st.integers(wire.EVENT_ID_MIN, wire.EVENT_ID_MAX)
+    extremes = st.sampled_from([wire.EVENT_ID_MIN, wire.EVENT_ID_MAX])
+    anything = st.integers(wire.EVENT_ID_MIN, wire.EVENT_ID_MAX)
+    return st.none() | st.integers(-2, 20) | extremes | anything
 
 
 def _transcripts() -> st.SearchStrategy[tuple[ConversationMessage, ...]]:

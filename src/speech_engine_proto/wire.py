@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from json.encoder import encode_basestring
-from typing import Annotated, Any, Literal, TypeAlias, assert_never
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, assert_never
 
 import attrs
 import msgspec
@@ -45,6 +45,7 @@ def _count(entries: tuple[ConversationMessage, ...]) -> str:
 class Init:
     """The service names the conversation: its first message."""
 
+    type: ClassVar[str] = "init"
     conversation_id: str
 
 
@@ -52,6 +53,7 @@ class Init:
 class UserTranscript:
     """The conversation so far, up to and including what the caller said last."""
 
+    type: ClassVar[str] = "user_transcript"
     user_transcript: tuple[ConversationMessage, ...] = attrs.field(repr=_count)
     event_id: _EventId | None = None
 
@@ -60,16 +62,21 @@ class UserTranscript:
 class Ping:
     """The service asks whether the agent is there."""
 
+    type: ClassVar[str] = "ping"
+
 
 @attrs.frozen
 class Close:
     """The service ends the conversation in order."""
+
+    type: ClassVar[str] = "close"
 
 
 @attrs.frozen
 class Error:
     """The service reports an error, in its own words."""
 
+    type: ClassVar[str] = "error"
     message: str = attrs.field(repr=length_only)
 
 
@@ -77,6 +84,7 @@ class Error:
 class AgentResponse:
     """A piece of the reply (``is_final`` false), or its terminator (true, content empty)."""
 
+    type: ClassVar[str] = "agent_response"
     content: str = attrs.field(repr=length_only)
     is_final: bool
     event_id: _EventId | None = None
@@ -85,6 +93,8 @@ class AgentResponse:
 @attrs.frozen
 class Pong:
     """The agent's answer to a ping."""
+
+    type: ClassVar[str] = "pong"
 
 
 @attrs.frozen

@@ -295,8 +295,8 @@ MUTANTS = (
     Mutant(
         "a second init is accepted",
         "_states.py",
-        "    _OPEN: {\n",
-        "    _OPEN: {\n        Move.INIT: _OPEN,\n",
+        "    _OPEN: {**dict",
+        "    _OPEN: {Move.INIT: _OPEN, **dict",
     ),
     Mutant(
         "a second init renames the conversation",
@@ -348,8 +348,8 @@ MUTANTS = (
     Mutant(
         "close is taken for a loss",
         "_states.py",
-        "        Move.PONG: _OPEN,\n        Move.CLOSE: _ENDED,\n",
-        "        Move.PONG: _OPEN,\n        Move.CLOSE: _LOST,\n",
+        "_LEAVING = {Move.CLOSE: _ENDED,",
+        "_LEAVING = {Move.CLOSE: _LOST,",
     ),
     Mutant(
         "the loss of the socket is taken for a close",
