@@ -29,7 +29,8 @@ lint: $(VENV)/.dev  ## ruff: rules and format
 types: $(VENV)/.dev  ## mypy --strict, pyright, and the completeness of the public types
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
-	$(BIN)/pyright --verifytypes speech_engine_proto --ignoreexternal --pythonpath $(CURDIR)/$(BIN)/python
+	# --verifytypes looks for packages with the python of the PATH, whatever --pythonpath says.
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes speech_engine_proto --ignoreexternal
 
 unit: $(VENV)/.dev  ## all tests
 	$(BIN)/python -m pytest $(ARGS)
