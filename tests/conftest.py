@@ -20,6 +20,7 @@ pytest.register_assert_rewrite(
     "tests.proto.mutants",
     "tests.proto.subject",
     "tests.proto.walk",
+    "tests.transports.peer",
 )
 
 # Machines share two cores with others: neither a slow example nor a slow start is a failure.

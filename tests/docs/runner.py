@@ -74,8 +74,8 @@ class Reader:
         self._environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("ELEVENLABS_", "OPENAI_", "PYTEST_", "HYPOTHESIS_"))
-            and name not in ("CI", "FORCE_COLOR", "PYTHONWARNINGS")
+            if not name.startswith(("ELEVENLABS_", "OPENAI_", "PYTEST_", "HYPOTHESIS_", "MAKE"))
+            and name not in ("CI", "FORCE_COLOR", "MFLAGS", "PYTHONWARNINGS")
         }
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         self._environment |= {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100"}
@@ -174,6 +174,7 @@ class Reader:
             plan = subprocess.run(
                 ["make", "--dry-run", *targets],
                 cwd=ROOT,
+                env=self._environment,  # without what a make that runs these tests passes on
                 capture_output=True,
                 text=True,
                 check=True,
