@@ -75,7 +75,7 @@ class Reader:
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("ELEVENLABS_", "OPENAI_", "PYTEST_", "HYPOTHESIS_", "MAKE"))
-            and name not in ("CI", "FORCE_COLOR", "MFLAGS", "PYTHONWARNINGS")
+            and name not in ("ARGS", "CI", "FORCE_COLOR", "MFLAGS", "PYTHONWARNINGS")
         }
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         self._environment |= {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100"}
@@ -171,14 +171,9 @@ class Reader:
         for command, output in split(text):
             make, *targets = command.split()
             assert make == "make", command
-            plan = subprocess.run(
-                ["make", "--dry-run", *targets],
-                cwd=ROOT,
-                env=self._environment,  # without what a make that runs these tests passes on
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
+            # In `make test` this is a make within a make, which would announce its directories.
+            dry_run = ["make", "--dry-run", "--no-print-directory", *targets]
+            plan = subprocess.check_output(dry_run, cwd=ROOT, env=self._environment, text=True)
             if targets == ["demo"]:
                 self._run_command(plan.splitlines()[-1].replace(".venv/bin/", ""), output, 0)
 
