@@ -20,7 +20,9 @@ pytest.register_assert_rewrite(
     "tests.proto.mutants",
     "tests.proto.subject",
     "tests.proto.walk",
+    "tests.transports.caller",
     "tests.transports.peer",
+    "tests.transports.surface",
 )
 
 # Machines share two cores with others: neither a slow example nor a slow start is a failure.

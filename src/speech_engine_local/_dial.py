@@ -103,6 +103,9 @@ _HUNG_UP = (
 
 def _status_of(error: Exception) -> int | None:
     """Find the HTTP status in what the WebSocket library raised, whichever it is."""
-    response: Any = getattr(error, "response", None)
-    status: Any = getattr(response, "status_code", None) or getattr(error, "status_code", None)
-    return status if isinstance(status, int) else None
+    for holder in (getattr(error, "response", None), error):
+        for name in ("status_code", "status"):
+            status: Any = getattr(holder, name, None)
+            if isinstance(status, int):
+                return status
+    return None

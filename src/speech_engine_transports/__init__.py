@@ -1,8 +1,9 @@
 """Sockets for the Speech Engine protocol: one session, and a thin module per WebSocket library.
 
 `SpeechEngineServer` and `SpeechEngineSession` keep the surface of the official Python SDK; the
-modules `asyncio` and `asgi` carry them. Everything here is imported when it is first used, so no
-library is loaded that the program did not choose. Unofficial, not affiliated.
+modules `asyncio`, `aiohttp`, `trio`, `asgi` and `picows` carry them. Everything here is imported
+when it is first used, so no library is loaded that the program did not choose. Unofficial, not
+affiliated.
 """
 
 from __future__ import annotations

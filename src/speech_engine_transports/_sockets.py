@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["as_socket"]
 
 SUPPORTED = (
-    "a connection of websockets.asyncio, a Starlette or FastAPI WebSocket, "
+    "a connection of websockets.asyncio, websockets.trio or trio-websocket, "
+    "a Starlette or FastAPI WebSocket, a speech_engine_transports.picows.Listener, "
+    "a WebSocket of aiohttp's server or client, "
     "or any object with recv() or receive_text(), send() or send_text(), and close()"
 )
 
@@ -29,7 +31,14 @@ def as_socket(ws: Any) -> Socket:
     """
     if isinstance(ws, Socket):
         return ws
-    for recognise in (_websockets, _starlette):
+    for recognise in (
+        _websockets,
+        _starlette,
+        _aiohttp,
+        _trio_websocket,
+        _websockets_trio,
+        _picows,
+    ):
         socket = recognise(ws)
         if socket is not None:
             return socket
@@ -67,6 +76,42 @@ class _TextVerbs:
 
 def _has(ws: Any, *verbs: str) -> bool:
     return all(callable(getattr(ws, verb, None)) for verb in verbs)
+
+
+def _aiohttp(ws: Any) -> Socket | None:
+    if not (
+        _is_instance(ws, "aiohttp.web_ws", "WebSocketResponse")
+        or _is_instance(ws, "aiohttp.client_ws", "ClientWebSocketResponse")
+    ):
+        return None
+    from .aiohttp import AiohttpSocket
+
+    return AiohttpSocket(ws)
+
+
+def _trio_websocket(ws: Any) -> Socket | None:
+    if not _is_instance(ws, "trio_websocket", "WebSocketConnection"):
+        return None
+    from .trio import TrioSocket
+
+    return TrioSocket(ws)
+
+
+def _websockets_trio(ws: Any) -> Socket | None:
+    if not _is_instance(ws, "websockets.trio.connection", "Connection"):
+        return None
+    from ._trio_socket import WebsocketsTrioSocket
+
+    return WebsocketsTrioSocket(ws)
+
+
+def _picows(ws: Any) -> Socket | None:
+    if _is_instance(ws, "picows", "WSTransport") or _is_instance(ws, "picows", "WSListener"):
+        raise TypeError(
+            f"ws: {type(ws).__name__} hands out its frames once; let your listener factory return "
+            "a speech_engine_transports.picows.Listener, and pass that"
+        )
+    return None
 
 
 def _is_instance(ws: Any, module: str, name: str) -> bool:

@@ -107,8 +107,10 @@ def create_session(
             await session.run()
 
     Args:
-        ws: a connection of ``websockets.asyncio``, a Starlette or FastAPI ``WebSocket``, or any
-            object with ``recv``, ``send`` and ``close``.
+        ws: a connection of ``websockets`` (asyncio or trio) or ``trio-websocket``, a Starlette or
+            FastAPI ``WebSocket``, aiohttp's ``WebSocketResponse`` or ``ClientWebSocketResponse``,
+            a `speech_engine_transports.picows.Listener`, or any object with ``recv``, ``send``
+            and ``close``.
         debug: show transcripts and replies on stdout.
         options: further keywords of `SpeechEngineSession`.
 
