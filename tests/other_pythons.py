@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+EXTRAS = ("aiohttp", "trio", "asgi", "picows", "local", "testing")
 TESTS = ("tests/proto", "tests/transports", "tests/local")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,10 +77,10 @@ def requirements() -> list[str]:
     """Return the packages of ``pyproject.toml`` that these tests need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
+    chosen = [requirement for name in EXTRAS for requirement in extras[name]]
     return [
         *project["project"]["dependencies"],
-        *extras["local"],
-        *extras["testing"],
+        *chosen,
         *project["dependency-groups"]["test"],
     ]
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.proto.walk import walk
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(300)
 def test_every_history_of_three_turns_and_eight_events() -> None:

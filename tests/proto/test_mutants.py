@@ -16,6 +16,8 @@ from tests.proto import cells, corpus
 from tests.proto.mutants import MUTANTS, Mutant, planted
 from tests.proto.walk import walk
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -25,6 +25,8 @@ from speech_engine_proto import (
 )
 from tests.proto.subject import snapshot
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
