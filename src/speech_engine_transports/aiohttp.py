@@ -95,8 +95,22 @@ class AiohttpSocket(Socket):
         return None
 
     async def send(self, frame: str) -> None:
-        """Write one text frame; waits while the peer reads too slowly."""
-        await self._ws.send_str(frame)
+        """Write one text frame; waits while the peer reads too slowly.
+
+        Every writer of a connection waits for one future. A writer that is cancelled would cancel
+        it, and with it all the others: so it is awaited behind a shield.
+        """
+        writing = self._ws.send_str(frame)
+        if self.lock is not None:
+            await writing
+            return
+        try:
+            drained: Any = writing.send(None)  # one step: the frame is with the transport
+        except StopIteration:
+            return
+        writing.close()
+        drained._asyncio_future_blocking = False  # taken from its task, as `asyncio.Task` does
+        await asyncio.shield(drained)
 
     def try_send(self, frame: str) -> bool:
         """Write one text frame unless the transport still holds much of what came before."""

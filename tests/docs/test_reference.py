@@ -72,6 +72,7 @@ def test_the_packages_and_their_public_submodules_have_pages() -> None:
         "speech_engine_transports.asgi",
         "speech_engine_transports.asyncio",
         "speech_engine_transports.picows",
+        "speech_engine_transports.testing",
         "speech_engine_transports.trio",
         "speech_engine_local",
     }

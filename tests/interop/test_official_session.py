@@ -806,3 +806,7 @@ def test_a_misspelt_callback_is_an_error_here() -> None:
     official.SpeechEngineServer(**callbacks)
     with pytest.raises(TypeError, match="on_transcripts"):
         ours.SpeechEngineServer(**callbacks)
+
+
+def test_every_official_name_is_here() -> None:
+    assert set(official.__all__) <= set(ours.__all__)

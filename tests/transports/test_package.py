@@ -28,12 +28,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = speech_engine_transports.SpeechEngine
 
 
-def test_the_names_of_the_official_package_are_here() -> None:
-    import elevenlabs.speech_engine as official
-
-    assert set(official.__all__) <= set(speech_engine_transports.__all__)
-
-
 def test_the_package_alone_loads_nothing() -> None:
     loaded = python(
         "import sys; before = set(sys.modules); import speech_engine_transports;"
