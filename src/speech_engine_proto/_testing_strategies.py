@@ -176,6 +176,7 @@ _KNOWN_TYPES = frozenset(
 
 
 def unknown_types() -> st.SearchStrategy[str]:
+    """Draw a message type that the protocol does not have."""
     return _texts().filter(lambda name: name not in _KNOWN_TYPES)
 
 
@@ -256,6 +257,7 @@ def _cut_short(draw: st.DrawFn) -> str:
 
 
 def garbage_texts() -> st.SearchStrategy[str]:
+    """Draw what `garbage` draws, as far as it is text."""
     nested = st.sampled_from([1, 2, 100, 10_000]).map(lambda depth: "[" * depth + "]" * depth)
     return st.one_of(
         _near_misses(),

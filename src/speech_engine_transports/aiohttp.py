@@ -100,31 +100,23 @@ class AiohttpSocket(Socket):
         Every writer of a connection waits for one future. A writer that is cancelled would cancel
         it, and with it all the others: so it is awaited behind a shield.
         """
-        writing = self._ws.send_str(frame)
         if self.lock is not None:
-            await writing
+            await self._ws.send_str(frame)
             return
-        try:
-            drained: Any = writing.send(None)  # one step: the frame is with the transport
-        except StopIteration:
-            return
-        writing.close()
-        drained._asyncio_future_blocking = False  # taken from its task, as `asyncio.Task` does
-        await asyncio.shield(drained)
+        drained = self._write(frame)
+        if drained is not None:
+            drained._asyncio_future_blocking = False  # taken from its task, as `asyncio.Task` does
+            await asyncio.shield(drained)
 
     def try_send(self, frame: str) -> bool:
         """Write one text frame unless the transport still holds much of what came before."""
         low, _ = self._transport.get_write_buffer_limits()
         if self.lock is not None or self._transport.get_write_buffer_size() > low:
             return False
-        writing = self._ws.send_str(frame)
         try:
-            writing.send(None)
-        except StopIteration:
-            return True
+            self._write(frame)  # what it would wait for is the next frame's
         except ConnectionError:
             return False
-        writing.close()  # the frame is with the transport; what it waits for is the next one's
         return True
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -139,6 +131,16 @@ class AiohttpSocket(Socket):
     def abort(self) -> None:
         """Drop the TCP connection."""
         self._transport.abort()
+
+    def _write(self, frame: str) -> Any:
+        """Hand a frame to the transport; return the future that tells when more may follow."""
+        writing = self._ws.send_str(frame)
+        try:
+            drained = writing.send(None)  # one step, and the frame is with the transport
+        except StopIteration:
+            return None
+        writing.close()
+        return drained
 
 
 async def serve(**options: Any) -> None:
