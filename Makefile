@@ -9,10 +9,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-REQUIRE ?=
+NODE := tests/interop/node
+# "all": a test that misses a browser or Node fails, instead of being skipped.
+export REQUIRE ?=
 ARGS ?=
 
-.PHONY: help demo test lint types unit coverage versions docs bench lock clean
+.PHONY: help demo test lint types unit clients coverage versions docs bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,8 +34,17 @@ types: $(VENV)/.dev  ## mypy --strict, pyright, and the completeness of the publ
 	# --verifytypes looks for packages with the python of the PATH, whatever --pythonpath says.
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes speech_engine_proto --ignoreexternal
 
-unit: $(VENV)/.dev  ## all tests
+unit: $(VENV)/.dev clients  ## all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+clients:  ## the npm packages that the tests hold this package against, where there is Node
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.package-lock.json; \
+	else echo "npm is not on this machine: tests of the official TypeScript and browser clients are skipped"; fi
+
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package.json $(NODE)/package-lock.json
+	@echo "Installing the official clients from npm ..."
+	@cd $(NODE) && npm ci --silent --no-audit --no-fund
+	@touch $@
 
 coverage: $(VENV)/.dev  ## every module of the core wholly covered by its own test file
 	$(BIN)/python tests/coverage_by_module.py
@@ -54,7 +65,7 @@ lock: $(VENV)/.dev  ## renew the pins from the ranges in pyproject.toml
 	  --upgrade pyproject.toml -o requirements.lock
 
 clean:  ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) build dist docs/_build $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 $(VENV)/.venv: 
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12 ...")'
