@@ -13,11 +13,17 @@ __all__ = ["single_exception"]
 
 @contextmanager
 def single_exception() -> Generator[None]:
-    """Raise the first exception of a group in its place, with its own traceback."""
+    """Raise the first exception of a group in its place, with its own traceback and cause."""
     try:
         yield
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        error = _first(group)
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            error.__context__ = context  # the group, which says nothing to a user, is not shown
+            del error, context
 
 
 def _first(error: BaseException) -> BaseException:
