@@ -12,6 +12,7 @@ from ._errors import (
     NoPongError,
     NoReplyError,
     NoTerminatorError,
+    ReplyTooLongError,
     Rule,
     Violation,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "NoReplyError",
     "NoTerminatorError",
     "Reply",
+    "ReplyTooLongError",
     "Rule",
     "Violation",
     "read_so_far",

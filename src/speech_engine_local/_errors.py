@@ -14,6 +14,7 @@ __all__ = [
     "NoPongError",
     "NoReplyError",
     "NoTerminatorError",
+    "ReplyTooLongError",
     "Rule",
     "Violation",
 ]
@@ -52,6 +53,10 @@ class NoTerminatorError(EngineError):
     """A reply went silent and never got its terminator."""
 
 
+class ReplyTooLongError(EngineError):
+    """A reply went on past its bound: the call was given up."""
+
+
 class NoPongError(EngineError):
     """A ping was not answered in time."""
 
@@ -63,6 +68,7 @@ class Rule(enum.Enum):
     TERMINATOR_LAST = "nothing follows the terminator of a reply"
     TERMINATOR_EMPTY = "the terminator carries no text"
     TERMINATOR_OWED = "each reply gets its terminator"
+    REPLY_SIZE = "a reply keeps to its bound"
     WORD_IN_TIME = "the first word comes before the service gives up"
     PONG_IN_TIME = "each ping is answered"
     SOCKET_KEPT = "the socket stays open while a reply is owed"

@@ -34,6 +34,7 @@ class Reply:
         self._transcript = transcript
         self._policy = heard
         self._pieces: list[str] = []
+        self._size = 0
         self._read = 0
         self._asked_at = anyio.current_time()
         self._first_word_at: float | None = None
@@ -148,6 +149,7 @@ class Reply:
         if self._first_word_at is None:
             self._first_word_at = anyio.current_time()
         self._pieces.append(piece)
+        self._size += len(piece)
         self._wake()
 
     def finish(self) -> None:
@@ -171,6 +173,16 @@ class Reply:
         """Note a re-send."""
         self._attempts += 1
         self._event_id = event_id
+
+    @property
+    def count(self) -> int:
+        """How many pieces have arrived."""
+        return len(self._pieces)
+
+    @property
+    def size(self) -> int:
+        """How many characters have arrived."""
+        return self._size
 
     def is_beyond(self, pieces: int) -> bool:
         """Whether there are more than so many pieces, or the reply is over."""

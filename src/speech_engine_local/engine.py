@@ -26,12 +26,14 @@ from ._dial import dial
 from ._errors import (
     AgentLostError,
     ConversationOverError,
+    EngineError,
     NoPongError,
     NoReplyError,
     NoTerminatorError,
+    ReplyTooLongError,
     Rule,
-    Violation,
 )
+from ._judge import Judge
 from ._reply import Heard, Reply, read_so_far
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from speech_engine_transports._socket import Socket
+
+    from ._errors import Violation
 
 __all__ = ["LocalEngine"]
 
@@ -78,6 +82,8 @@ class LocalEngine:
         silence_timeout: seconds without a piece after which a started reply counts as forgotten.
         ping_interval: seconds between pings; None sends none by itself.
         pong_timeout: seconds that a pong may take.
+        max_reply_chars: characters of one reply at which the server counts as flooding: the reply
+            fails, and the call ends; None sets no bound.
         heard: tells what was heard of a reply; by default what has been read of it.
         on_violation: called with each violation when it is found, in addition to `violations`.
         connect: opens the socket; by default `speech_engine_transports.asyncio.connect`.
@@ -95,6 +101,7 @@ class LocalEngine:
         silence_timeout: float = 30.0,
         ping_interval: float | None = 20.0,
         pong_timeout: float = 10.0,
+        max_reply_chars: int | None = 1_000_000,
         heard: Heard = read_so_far,
         on_violation: Callable[[Violation], None] | None = None,
         connect: Callable[..., AbstractAsyncContextManager[Socket]] | None = None,
@@ -108,15 +115,13 @@ class LocalEngine:
         self._silence_timeout = silence_timeout
         self._ping_interval = ping_interval
         self._pong_timeout = pong_timeout
+        self._max_reply_chars = max_reply_chars
         self._heard = heard
-        self._on_violation = on_violation
         self._connect = connect
         self._conn = EngineConnection()
         self._settled: list[ConversationMessage] = []
         self._reply: Reply | None = None
-        self._terminated: set[int] = set()
-        self._violations: list[Violation] = []
-        self._stale_replies = 0
+        self._judge = Judge(on_violation)
         self._pong = anyio.Event()
         self._ended = anyio.Event()
         self._stack = AsyncExitStack()
@@ -135,7 +140,7 @@ class LocalEngine:
 
     @property
     def reply(self) -> Reply | None:
-        """The newest reply; None before the first question."""
+        """The newest reply, or the greeting; None before there is one."""
         return self._reply
 
     @property
@@ -152,12 +157,12 @@ class LocalEngine:
     @property
     def violations(self) -> tuple[Violation, ...]:
         """Each rule that the server has broken so far, in order."""
-        return tuple(self._violations)
+        return tuple(self._judge.violations)
 
     @property
     def stale_replies(self) -> int:
         """Messages for turns that were over: normal where they cross with an interruption."""
-        return self._stale_replies
+        return self._judge.stale_replies
 
     async def __aenter__(self) -> Self:
         """Dial, and name the conversation.
@@ -187,6 +192,28 @@ class LocalEngine:
     ) -> None:
         """Hang up. What the block raised leaves as it is, never inside an exception group."""
         await self._leave()
+
+    def greet(self, text: str) -> Reply:
+        """Say something before the caller does, as the service's first message.
+
+        The server does not hear of it, except in the history of the first question: cut, as a
+        reply, to what was heard of it.
+
+        Args:
+            text: what is said.
+
+        Raises:
+            ValueError: something was said before.
+            ConversationOverError: the call has ended.
+        """
+        self._require_open()
+        if self._reply is not None:
+            raise ValueError("greet: expected to come first, got a conversation that has begun")
+        reply = self._reply = Reply(0, (), self._heard)
+        if text:
+            reply.add(text)
+        reply.finish()
+        return reply
 
     async def say(self, text: str) -> Reply:
         """Say something, and wait for the whole reply.
@@ -249,15 +276,15 @@ class LocalEngine:
             self._require_open()
             return anyio.current_time() - sent_at
         error = NoPongError(f"expected a pong within {self._pong_timeout:g} s, got none")
-        self._note(Rule.PONG_IN_TIME, str(error))
+        self._judge.note(Rule.PONG_IN_TIME, str(error))
         raise error
 
     async def hang_up(self) -> None:
         """End the call: the ``close`` message, then the end of the socket. Idempotent."""
         self._settle()
-        if self._conn.is_open:
-            await self._write(self._conn.send_close())
         with anyio.move_on_after(LEAVE_SECONDS):
+            if self._conn.is_open:
+                await self._write(self._conn.send_close())
             await self._ended.wait()
         with anyio.move_on_after(LEAVE_SECONDS):
             await self._socket.close()
@@ -295,12 +322,6 @@ class LocalEngine:
             reply.settle()
             self._settled += _entries(reply)
 
-    def _note(self, rule: Rule, detail: str, event_id: int | None = None) -> None:
-        violation = Violation(rule, detail, event_id)
-        self._violations.append(violation)
-        if self._on_violation is not None:
-            self._on_violation(violation)
-
     async def _read_all(self) -> None:
         """Read the socket to its end: the only task that does."""
         with self._reading:
@@ -315,14 +336,14 @@ class LocalEngine:
             case ReplyText(_, text):
                 self._on_text(text)
             case ReplyFinished(event_id, text):
-                self._on_terminator(event_id, text)
+                self._judge.on_terminator(self._reply, event_id, text)
             case StaleReply(event_id):
-                self._on_stale(event_id)
+                self._judge.on_stale(event_id)
             case PongReceived():
                 self._pong.set()
                 self._pong = anyio.Event()
             case ProtocolViolation(error):
-                self._note(Rule.MESSAGE, str(error), self._conn.event_id)
+                self._judge.note(Rule.MESSAGE, str(error), self._conn.event_id)
             case ConnectionLost():
                 self._on_lost()
             case MessageIgnored() | ConversationEnded():
@@ -331,34 +352,22 @@ class LocalEngine:
                 assert_never(event)
 
     def _on_text(self, text: str) -> None:
-        reply = self._reply
-        if text and reply is not None and not reply.is_over:
+        reply, limit = self._reply, self._max_reply_chars
+        if not text or reply is None or reply.is_over:
+            return
+        if limit is not None and reply.size + len(text) > limit:
+            error = ReplyTooLongError(f"expected a reply of at most {limit} characters, got more")
+            self._judge.fail(reply, Rule.REPLY_SIZE, error)
+            self._group.start_soon(self._give_up, error)
+        else:
             reply.add(text)
-
-    def _on_terminator(self, event_id: int, text: str) -> None:
-        reply = self._reply
-        if text:
-            detail = f"expected content of 0 characters, got {len(text)}"
-            self._note(Rule.TERMINATOR_EMPTY, detail, event_id)
-        if reply is not None and not reply.is_over:
-            reply.finish()
-            if reply.attempts == 1 or reply.pieces:
-                self._terminated.add(event_id)
-
-    def _on_stale(self, event_id: int) -> None:
-        """Tell what crossed with an interruption from what came after a terminator."""
-        self._stale_replies += 1
-        if event_id in self._terminated:
-            detail = "expected nothing after it, got more of the same reply"
-            self._note(Rule.TERMINATOR_LAST, detail, event_id)
 
     def _on_lost(self) -> None:
         reply = self._reply
         if reply is None or reply.is_over:
             return  # between two turns an agent may hang up
         error = AgentLostError("expected the rest of a reply, got the end of the socket")
-        self._note(Rule.SOCKET_KEPT, str(error), reply.event_id)
-        reply.fail(error)
+        self._judge.fail(reply, Rule.SOCKET_KEPT, error)
 
     async def _ping_forever(self, interval: float) -> None:
         with suppress(ConversationOverError):
@@ -376,7 +385,12 @@ class LocalEngine:
                 await reply.wait_beyond(0)
             if reply.is_beyond(0):
                 return await self._watch_silence(reply)
-        return await self._give_up(reply)
+        total = ATTEMPTS * self._cascade_timeout
+        error = NoReplyError(
+            f"expected a word within {total:g} s, asked {ATTEMPTS} times, got none"
+        )
+        self._judge.fail(reply, Rule.WORD_IN_TIME, error)
+        return await self._give_up(error)
 
     async def _ask_again(self, reply: Reply) -> None:
         event_id = None if self._resend_as_new else reply.event_id
@@ -384,26 +398,20 @@ class LocalEngine:
         reply.ask_again(self._conn.event_id or reply.event_id)
         await self._write(frame)
 
-    async def _give_up(self, reply: Reply) -> None:
-        total = ATTEMPTS * self._cascade_timeout
-        error = NoReplyError(
-            f"expected a word within {total:g} s, asked {ATTEMPTS} times, got none"
-        )
-        self._note(Rule.WORD_IN_TIME, str(error), reply.event_id)
-        reply.fail(error)
-        await self._write(self._conn.send_error(f"speech engine gave up: {error}"))
+    async def _give_up(self, error: EngineError) -> None:
+        if self._conn.is_open:
+            await self._write(self._conn.send_error(f"speech engine gave up: {error}"))
         await self.hang_up()
 
     async def _watch_silence(self, reply: Reply) -> None:
         while not reply.is_over:
-            known = len(reply.pieces)
+            known = reply.count
             with anyio.move_on_after(self._silence_timeout):
                 await reply.wait_beyond(known)
             if not reply.is_beyond(known):
                 limit = f"{self._silence_timeout:g} s"
                 error = NoTerminatorError(f"expected a piece or the terminator within {limit}")
-                self._note(Rule.TERMINATOR_OWED, str(error), reply.event_id)
-                reply.fail(error)
+                self._judge.fail(reply, Rule.TERMINATOR_OWED, error)
 
 
 def _entries(reply: Reply) -> list[ConversationMessage]:
