@@ -58,6 +58,7 @@ class TrioSocket(TrioSocketBase):
             stream = stream.wrapped
         super().__init__(request or Request.from_target(ws.path or "/", ()), stream)
         self._ws = ws
+        self._closing = trio.Lock()
 
     async def recv(self) -> str | bytes | None:
         """Return the next message; None when the connection is closed."""
@@ -75,7 +76,10 @@ class TrioSocket(TrioSocketBase):
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close in order; past the deadline the connection is dropped."""
         with trio.move_on_after(CLOSE_SECONDS):
-            await self._ws.aclose(code, reason)
+            # Whoever comes second waits: a session that ends takes the reader with it, and without
+            # a reader the peer's answer is never seen.
+            async with self._closing:
+                await self._ws.aclose(code, reason)
 
 
 async def serve(

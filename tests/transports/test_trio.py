@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import ssl
 import struct
+import threading
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ import trio_websocket
 import trustme
 import websockets.trio.client
 import websockets.trio.server
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from trio.testing import MockClock, wait_all_tasks_blocked
 from websockets.client import ClientProtocol
 from websockets.frames import Opcode
@@ -35,7 +37,7 @@ from speech_engine_transports._trio_socket import CLOSE_SECONDS, WRITE_SECONDS, 
 from speech_engine_transports.trio import TrioSocket, connect, serve
 
 from .agent_app import PIECE, Agent
-from .caller import INIT, KEY, call, token, transcript
+from .caller import INIT, KEY, Caller, call, token, transcript
 from .surface import ServerSurface
 
 if TYPE_CHECKING:
@@ -45,15 +47,19 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def in_trio(server: SpeechEngineServer) -> AsyncGenerator[SpeechEngineServer]:
-    """Let a server listen in a trio of its own, beside this event loop."""
+async def in_trio(server: SpeechEngineServer) -> AsyncGenerator[BlockingPortal]:
+    """Let a server listen in a trio of its own, beside this event loop; yield the way into it."""
     with start_blocking_portal("trio") as portal:
         manager = portal.wrap_async_context_manager(server)
         await anyio.to_thread.run_sync(manager.__enter__)
         try:
-            yield server
+            yield portal
         finally:
             await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
+
+
+async def close_all(server: SpeechEngineServer) -> None:
+    await server.close_all()
 
 
 @pytest.mark.anyio
@@ -69,7 +75,7 @@ class TestServer(ServerSurface):
         self.agent = Agent()
         settings = {"path": "/ws", "api_key": KEY, **self.agent.callbacks, **options}
         server = SpeechEngineServer(host="127.0.0.1", port=0, transport="trio", **settings)
-        async with in_trio(server):
+        async with in_trio(server) as self.portal:
             yield server
 
     async def test_a_reset_connection_is_a_disconnect_once(self) -> None:
@@ -88,6 +94,25 @@ class TestServer(ServerSurface):
     async def test_a_write_that_is_cancelled_leaves_whole_frames(self) -> None:
         # A handler is not told that it is cancelled before its write has ended.
         await anyio.to_thread.run_sync(trio.run, interrupt_a_flood)
+
+    async def test_closing_all_calls_waits_for_the_peers_not_for_a_deadline(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each session that ends closes its socket a second time, and must not take the reader."""
+        monkeypatch.setattr("speech_engine_transports.trio.CLOSE_SECONDS", math.inf)
+        begun, left = threading.Event(), threading.Event()
+        async with (
+            self.serving(
+                on_init=lambda id, session: begun.set(), on_disconnect=lambda session: left.set()
+            ) as server,
+            Caller(server.port) as caller,
+        ):
+            await anyio.to_thread.run_sync(begun.wait)
+            async with anyio.create_task_group() as group:
+                group.start_soon(anyio.to_thread.run_sync, self.portal.call, close_all, server)
+                await anyio.to_thread.run_sync(left.wait)
+                await caller.read()
+            assert caller.close_code == 1001
 
     async def test_a_port_in_use(self) -> None:
         async with self.serving() as server:
