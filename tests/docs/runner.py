@@ -13,12 +13,16 @@ What a block is says its language, and where that is not enough the comment befo
 .. ``install``       makes an environment: tested is that the extras exist
 ``text``, ``output`` what the script before it prints
 ``json``             frames, one per line: each is a message of the protocol
+``yaml``             objects of Kubernetes that fit each other
+``nginx``            what stands in its ``http`` block: read by nginx where the machine has one
+``text``, ``haproxy``  a configuration, likewise
 ``mermaid``          must be generated; `test_state_diagram` tells whether it is up to date
 ``{...}``            a directive of Sphinx, which the build of the docs checks
 ===================  ==========================================================================
 
 A block that fits nothing is a failure. A command that ends in ``&`` is a server: port 3001 of the
-text becomes a free one, and it must be called by a later command and stop cleanly.
+text becomes a free one, and it must be called by a later command and stop cleanly. That is a file
+of the page, or one of the servers that carry ASGI applications.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speech_engine_proto import wire
+from tests.docs.configurations import check_haproxy, check_kubernetes, check_nginx
 from tests.docs.pages import ROOT, Block
 
 if TYPE_CHECKING:
@@ -48,7 +53,19 @@ _WITH_LOG = (
     "import logging, runpy, sys; logging.basicConfig(level=logging.INFO);"
     " sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 )
-_PORT = re.compile(r"listening on .*port (?P<port>\d+)")
+_PORT = re.compile(
+    r"listening on .*port (?P<port>\d+)"
+    r"|(?:running on|listening at:) http://[\w.]+:(?P<http_port>\d+)"
+    r"|server listening on 0\.0\.0\.0:(?P<ipv4_port>\d+)",
+    re.IGNORECASE,
+)
+
+_ERROR = re.compile(
+    r"^\w*(?:Error|Exception|Warning)\b(?! in callback StreamReaderProtocol)|\[ERROR\]",
+    re.MULTILINE,
+)
+
+ASGI_SERVERS = ("uvicorn", "hypercorn", "gunicorn")
 
 # Hypothesis as it is set by default, but with the same examples each time, and patient: a machine
 # that is busy with other things is no failure.
@@ -125,6 +142,12 @@ class Reader:
             case ["json"]:
                 for line in block.text.splitlines():
                     check_frame(line)
+            case ["yaml"]:
+                check_kubernetes(block.text)
+            case ["nginx"]:
+                check_nginx(block.text, self._directory)
+            case ["text", "haproxy"]:
+                check_haproxy(block.text, self._directory)
             case ["mermaid"]:
                 pass
             case [str(name)] if name.startswith("{"):
@@ -147,7 +170,7 @@ class Reader:
     def _run_console(self, text: str, code: int) -> None:
         commands = split(text)
         for number, (command, output) in enumerate(commands, 1):
-            self._unused -= set(command.split())
+            self._unused -= {re.sub(r"^(\w+):\w+$", r"\1.py", word) for word in command.split()}
             if command.startswith("export "):
                 name, _, value = command.removeprefix("export ").partition("=")
                 self._environment[name] = value
@@ -191,12 +214,19 @@ class Reader:
 
     def _start_server(self, command: list[str]) -> None:
         self._stop_server()
-        python, name = command
-        assert python == "python", command
-        path = self._directory / name
+        name, *arguments = command
+        if name in ASGI_SERVERS:
+            free = [argument.replace("3001", "0") for argument in arguments]
+            self._server = _Server(
+                [sys.executable, "-m", name, *free], self._directory, self._environment
+            )
+            return
+        assert name == "python", command
+        path = self._directory / arguments[0]
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("3001", "0"), encoding="utf-8")
-        self._server = _Server(path, self._environment)
+        script = [sys.executable, "-W", "error", "-c", _WITH_LOG, path.name]
+        self._server = _Server(script, self._directory, self._environment)
 
     def _stop_server(self) -> None:
         server, self._server = self._server, None
@@ -208,17 +238,20 @@ class Reader:
 class _Server:
     """A server that a page starts with ``&``."""
 
-    def __init__(self, path: Path, environment: dict[str, str]) -> None:
-        self.name = path.name
+    def __init__(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
+        self.name = " ".join(word for word in command[1:] if word != _WITH_LOG)
+        self._command = command
         self.was_called = False
         self._lines: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", _WITH_LOG, path.name],
-            cwd=path.parent,
-            env=environment,
+            command,
+            cwd=directory,
+            # gunicorn leaves a socket at home, and a pipe would get some prints at the end only.
+            env={**environment, "HOME": str(directory), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         self._output = self._process.stdout
@@ -228,27 +261,35 @@ class _Server:
         self._rest.start()
 
     def _read_port(self) -> int:
+        port = 0
+        # The parent of uvicorn's workers tells its port before one of them listens.
+        is_ready = "uvicorn" not in self._command
         for line in self._output:
             self._lines.append(line)
             if found := _PORT.search(line):
-                return int(found["port"])
+                port = int(next(filter(None, found.groups())))
+            is_ready = is_ready or "startup complete" in line
+            if port and is_ready:
+                return port
         self._process.wait(SECONDS)
         self._output.close()
         raise AssertionError(f"{self.name} did not listen:\n{''.join(self._lines)}")
 
     def stop(self) -> None:
-        """Interrupt it, as Ctrl-C would."""
+        """Stop it: a file as Ctrl-C would, a server of ASGI applications as a deployment does."""
         assert self._process.poll() is None, f"{self.name} died:\n{''.join(self._lines)}"
-        self._process.send_signal(signal.SIGINT)
+        by_hand = "-c" in self._command
+        self._process.send_signal(signal.SIGINT if by_hand else signal.SIGTERM)
         self._wait()
         said = "".join(self._lines)
-        # A loop that does not handle Ctrl-C dies of it; any other exception is a failure.
-        errors = re.findall(r"^(\w*(?:Error|Exception|Warning))\b", said, re.MULTILINE)
+        # A loop that does not handle Ctrl-C dies of it, and on Python 3.11 asyncio complains in a
+        # callback where hypercorn cancels a connection; any other exception is a failure.
+        errors = _ERROR.findall(said)
         assert not errors, said
 
     def kill(self) -> None:
-        """End it at once: something has failed already."""
-        self._process.kill()
+        """End it at once, and its workers: something has failed already."""
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._wait()
 
     def _wait(self) -> None:
