@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 # Helpers that assert: their messages shall be as good as those of the tests.
 pytest.register_assert_rewrite(
     "tests.examples.program",
+    "tests.local.memory",
     "tests.proto.cells",
     "tests.proto.corpus",
     "tests.proto.mutants",

@@ -19,17 +19,20 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 _EPILOG = """\b
 Examples:
   speech-engine demo
+  speech-engine demo --web
   speech-engine demo --llm openai
   speech-engine demo --base-url http://127.0.0.1:11434/v1 --model llama3.2
   speech-engine chat ws://127.0.0.1:3001/ws
   echo "Hello" | speech-engine chat ws://127.0.0.1:3001/ws
+  speech-engine cloud --db engines.db
 
 \b
 Environment:
-  ELEVENLABS_API_KEY  signs the token that `chat` sends
+  ELEVENLABS_API_KEY  signs the token that `chat` sends; the key of `cloud`
   OPENAI_API_KEY      the key of `demo --llm openai`; having one asks for nothing
 
-Exit codes: 0, 1 where a rule was broken or no conversation came about, 2 for wrong usage.
+Exit codes: 0; 1 where a rule was broken, or no conversation or cloud came about; 2 for wrong
+usage.
 """
 
 
@@ -48,7 +51,14 @@ def commands() -> None:
 
 
 @commands.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; 0 takes a free one.")
+@click.option("--web", is_flag=True, help="Converse in a browser, with sound: serve a page for it.")
+@click.option("--open", "open_browser", is_flag=True, help="With --web: open the page as well.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port of the agent, with --web of the page; 0 takes a free one.",
+)
 @click.option("--llm", type=click.Choice(["openai"]), help="Let a language model answer.")
 @click.option("--base-url", metavar="URL", help="An OpenAI-compatible endpoint; implies --llm.")
 @click.option("--model", metavar="NAME", help="The endpoint's name of the model.")
@@ -59,6 +69,8 @@ def commands() -> None:
     help="Pace of the built-in agent: 12, and 120 where a script is played.",
 )
 def demo(
+    web: bool,
+    open_browser: bool,
     port: int,
     llm: str | None,
     base_url: str | None,
@@ -71,10 +83,15 @@ def demo(
     interrupt it. Without a terminal at stdin and stdout a scripted conversation is played, with
     an interruption in it.
 
+    With --web you converse in a browser, and see all that goes over the wire: the agent, the
+    local cloud and its page are served on this machine until Ctrl-C.
+
     The built-in agent is offline and needs no key. A model answers only if you ask for it.
     """
     from . import chat
 
+    if open_browser and not web:
+        raise click.UsageError("--open: expected together with --web")
     patience = chat.Patience()
     if llm or base_url:
         if words_per_second is not None:
@@ -84,9 +101,12 @@ def demo(
     else:
         if model is not None:
             raise click.UsageError("--model: expected together with --llm or --base-url")
-        pace = words_per_second or (12 if chat.is_terminal() else 120)
+        pace = words_per_second or (12 if web or chat.is_terminal() else 120)
         agent, about = _example_agent(pace)
-    _run(chat.demo(agent, port=port, about=about, patience=patience))
+    if web:
+        _run(_web_demo(agent, about=about, port=port, open_browser=open_browser))
+    else:
+        _run(chat.demo(agent, port=port, about=about, patience=patience))
 
 
 @commands.command("chat")
@@ -139,6 +159,81 @@ def chat_command(url: str, api_key: str | None, **seconds: float) -> None:
     from . import chat
 
     _run(chat.chat(url, api_key=api_key or None, patience=chat.Patience(**seconds)))
+
+
+@commands.command("cloud")
+@click.option(
+    "--host",
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Interface; 0.0.0.0 lets other machines in.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8787,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
+@click.option(
+    "--api-key",
+    envvar="ELEVENLABS_API_KEY",
+    metavar="KEY",
+    help="What clients must send, and what signs the calls to your agent. Better given as "
+    "ELEVENLABS_API_KEY: other users of a machine can see options. Without one a random key is "
+    "made and printed; a key of yours never is.",
+)
+@click.option(
+    "--db",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Keep the engines in this SQLite file, so that they survive a restart; it is made where "
+    "there is none. Without it they are kept in memory.",
+)
+@click.option(
+    "--public-url",
+    metavar="URL",
+    help="How clients reach the cloud, such as https://cloud.example behind a proxy; signed URLs "
+    "begin with it. Without it they begin with what the request says.",
+)
+@click.option("--no-audio", is_flag=True, help="Send replies as text only.")
+def cloud_command(
+    host: str,
+    port: int,
+    api_key: str | None,
+    db: str | None,
+    public_url: str | None,
+    no_audio: bool,
+) -> None:
+    """Be the service, for official SDKs and browser clients on this machine.
+
+    The management API (/v1/speech-engine), signed URLs and the conversation's WebSocket: make an
+    engine with its ws_url at your agent, and converse with it. A page to try it is at /. Ctrl-C
+    ends it.
+    """
+    try:
+        from . import _cloud_command
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+    _run(
+        _cloud_command.run(
+            host=host,
+            port=port,
+            api_key=api_key,
+            db=db,
+            public_url=public_url,
+            audio=not no_audio,
+        )
+    )
+
+
+def _web_demo(agent: Agent, **options: Any) -> Coroutine[Any, Any, int]:
+    try:
+        from ._web_demo import web_demo
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+    return web_demo(agent, **options)
 
 
 def _example_agent(words_per_second: float) -> tuple[Agent, str]:

@@ -42,7 +42,7 @@ async def dial(
         AuthenticationError: the key cannot sign anything.
     """
     where = _host(url)
-    opener = connect or _default_connect()
+    opener = connect or default_connect()
     pairs = list(headers)
     if api_key is not None:
         pairs.append((AUTHORIZATION_HEADER, sign_token(api_key, now=time.time())))
@@ -54,7 +54,8 @@ async def dial(
         yield ws
 
 
-def _default_connect() -> Callable[..., AbstractAsyncContextManager[Socket]]:
+def default_connect() -> Callable[..., AbstractAsyncContextManager[Socket]]:
+    """Return what opens a socket where nothing else was chosen."""
     from speech_engine_transports.asyncio import connect  # only here: it needs websockets
 
     return connect

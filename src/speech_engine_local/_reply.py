@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
+from speech_engine_proto import ConversationMessage
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from speech_engine_proto import ConversationMessage
-
     from ._errors import EngineError
 
-__all__ = ["Heard", "Reply", "read_so_far"]
+__all__ = ["Heard", "History", "Reply", "read_so_far"]
 
 Heard: TypeAlias = "Callable[[Reply], str]"
 """Tells what the caller has heard of a reply; asked when the caller speaks or hangs up."""
@@ -215,6 +215,40 @@ class Reply:
 def read_so_far(reply: Reply) -> str:
     """Take as heard what has been read of the reply: in a terminal, what has been shown."""
     return "".join(reply.pieces_read)
+
+
+class History:
+    """What was said and heard in a call, and its newest reply."""
+
+    def __init__(self) -> None:
+        self.reply: Reply | None = None
+        self._settled: list[ConversationMessage] = []
+
+    @property
+    def messages(self) -> tuple[ConversationMessage, ...]:
+        """All messages; a reply that is still coming in is not among them."""
+        reply = self.reply
+        if reply is None or reply.is_settled or not reply.is_over:
+            return tuple(self._settled)
+        return (*self._settled, *_entries(reply))
+
+    def settle(self) -> None:
+        """Fix what was heard of the newest reply: the caller speaks, or hangs up."""
+        reply = self.reply
+        if reply is not None and not reply.is_settled:
+            reply.settle()
+            self._settled += _entries(reply)
+
+    def ask(self, text: str) -> tuple[ConversationMessage, ...]:
+        """Add what the caller says, and return all messages."""
+        self.settle()
+        self._settled.append(ConversationMessage("user", text))
+        return tuple(self._settled)
+
+
+def _entries(reply: Reply) -> list[ConversationMessage]:
+    """The history's entry for a reply; none where nothing was heard."""
+    return [ConversationMessage("agent", reply.heard)] if reply.heard else []
 
 
 class _Pieces:

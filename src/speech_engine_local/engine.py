@@ -34,7 +34,7 @@ from ._errors import (
     Rule,
 )
 from ._judge import Judge
-from ._reply import Heard, Reply, read_so_far
+from ._reply import Heard, History, Reply, read_so_far
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -119,8 +119,7 @@ class LocalEngine:
         self._heard = heard
         self._connect = connect
         self._conn = EngineConnection()
-        self._settled: list[ConversationMessage] = []
-        self._reply: Reply | None = None
+        self._history = History()
         self._judge = Judge(on_violation)
         self._pong = anyio.Event()
         self._ended = anyio.Event()
@@ -141,7 +140,7 @@ class LocalEngine:
     @property
     def reply(self) -> Reply | None:
         """The newest reply, or the greeting; None before there is one."""
-        return self._reply
+        return self._history.reply
 
     @property
     def history(self) -> tuple[ConversationMessage, ...]:
@@ -149,10 +148,7 @@ class LocalEngine:
 
         A reply that is still coming in is not part of it.
         """
-        reply = self._reply
-        if reply is None or reply.is_settled or not reply.is_over:
-            return tuple(self._settled)
-        return (*self._settled, *_entries(reply))
+        return self._history.messages
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -207,9 +203,9 @@ class LocalEngine:
             ConversationOverError: the call has ended.
         """
         self._require_open()
-        if self._reply is not None:
+        if self._history.reply is not None:
             raise ValueError("greet: expected to come first, got a conversation that has begun")
-        reply = self._reply = Reply(0, (), self._heard)
+        reply = self._history.reply = Reply(0, (), self._heard)
         if text:
             reply.add(text)
         reply.finish()
@@ -236,12 +232,10 @@ class LocalEngine:
             ConversationOverError: the call has ended.
         """
         self._require_open()
-        self._settle()
-        self._settled.append(ConversationMessage("user", text))
-        transcript = tuple(self._settled)
+        transcript = self._history.ask(text)
         frame = self._conn.send_transcript(transcript)
         assert self._conn.event_id is not None
-        reply = self._reply = Reply(self._conn.event_id, transcript, self._heard)
+        reply = self._history.reply = Reply(self._conn.event_id, transcript, self._heard)
         self._group.start_soon(self._watch, reply)
         await self._write(frame)
         return reply
@@ -255,7 +249,7 @@ class LocalEngine:
             ValueError: no reply runs, or the end of it has been heard.
             ConversationOverError: the call has ended.
         """
-        running = self._reply
+        running = self._history.reply
         if running is None or (running.is_over and running.heard == running.text):
             raise ValueError("interrupt: expected a reply that is being heard, got none")
         return await self.ask(text)
@@ -281,7 +275,7 @@ class LocalEngine:
 
     async def hang_up(self) -> None:
         """End the call: the ``close`` message, then the end of the socket. Idempotent."""
-        self._settle()
+        self._history.settle()
         with anyio.move_on_after(LEAVE_SECONDS):
             if self._conn.is_open:
                 await self._write(self._conn.send_close())
@@ -302,8 +296,10 @@ class LocalEngine:
         finally:
             self._reading.cancel()
             self._group.cancel_scope.cancel()
-            await self._group.__aexit__(None, None, None)
-            await self._stack.aclose()
+            try:
+                await self._group.__aexit__(None, None, None)
+            finally:  # also where that is cancelled from outside
+                await self._stack.aclose()
 
     def _require_open(self) -> None:
         if not self._conn.is_open:
@@ -314,13 +310,6 @@ class LocalEngine:
         async with self._socket.lock or nullcontext():
             with suppress(ConnectionError):
                 await self._socket.send(frame)
-
-    def _settle(self) -> None:
-        """Fix what was heard of the newest reply: the caller speaks, or hangs up."""
-        reply = self._reply
-        if reply is not None and not reply.is_settled:
-            reply.settle()
-            self._settled += _entries(reply)
 
     async def _read_all(self) -> None:
         """Read the socket to its end: the only task that does."""
@@ -336,7 +325,7 @@ class LocalEngine:
             case ReplyText(_, text):
                 self._on_text(text)
             case ReplyFinished(event_id, text):
-                self._judge.on_terminator(self._reply, event_id, text)
+                self._judge.on_terminator(self._history.reply, event_id, text)
             case StaleReply(event_id):
                 self._judge.on_stale(event_id)
             case PongReceived():
@@ -352,7 +341,7 @@ class LocalEngine:
                 assert_never(event)
 
     def _on_text(self, text: str) -> None:
-        reply, limit = self._reply, self._max_reply_chars
+        reply, limit = self._history.reply, self._max_reply_chars
         if not text or reply is None or reply.is_over:
             return
         if limit is not None and reply.size + len(text) > limit:
@@ -363,7 +352,7 @@ class LocalEngine:
             reply.add(text)
 
     def _on_lost(self) -> None:
-        reply = self._reply
+        reply = self._history.reply
         if reply is None or reply.is_over:
             return  # between two turns an agent may hang up
         error = AgentLostError("expected the rest of a reply, got the end of the socket")
@@ -412,8 +401,3 @@ class LocalEngine:
                 limit = f"{self._silence_timeout:g} s"
                 error = NoTerminatorError(f"expected a piece or the terminator within {limit}")
                 self._judge.fail(reply, Rule.TERMINATOR_OWED, error)
-
-
-def _entries(reply: Reply) -> list[ConversationMessage]:
-    """The history's entry for a reply; none where nothing was heard."""
-    return [ConversationMessage("agent", reply.heard)] if reply.heard else []

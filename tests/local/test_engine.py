@@ -20,6 +20,7 @@ from speech_engine_local import (
     NoPongError,
     NoTerminatorError,
     Reply,
+    ReplyTooLongError,
     Rule,
     Violation,
 )
@@ -250,6 +251,108 @@ class TestInterruption:
             with pytest.raises(ValueError, match="expected a reply that is being heard"):
                 await engine.interrupt("stop")
         assert len(server.call.transcripts) == 1
+
+
+class TestAGreeting:
+    async def test_is_the_first_entry_and_never_a_turn(self) -> None:
+        async with raw_server(answering()) as server, LocalEngine(server.url) as engine:
+            greeting = engine.greet("Good day.")
+            assert engine.reply is greeting
+            assert (greeting.finished, greeting.is_over, greeting.text) == (True, True, "Good day.")
+            await greeting.wait()
+            assert spoken(engine) == [("agent", "Good day.")]
+            await engine.ping()
+            assert server.call.types == ["init", "ping"]
+            await engine.say("hello")
+        assert not greeting.interrupted
+        assert server.call.transcripts == [
+            {
+                "type": "user_transcript",
+                "user_transcript": [
+                    {"role": "agent", "content": "Good day."},
+                    {"role": "user", "content": "hello"},
+                ],
+                "event_id": 1,
+            }
+        ]
+        assert engine.violations == ()
+
+    async def test_interrupted_is_cut_to_what_was_heard(self) -> None:
+        async with raw_server(answering()) as server:
+            async with LocalEngine(server.url, heard=lambda reply: reply.text[:4]) as engine:
+                greeting = engine.greet("Good day.")
+                await engine.interrupt("hello")
+        assert greeting.interrupted
+        assert spoken(engine)[:2] == [("agent", "Good"), ("user", "hello")]
+
+    @pytest.mark.parametrize("text", ["", "Good day."])
+    async def test_of_which_nothing_was_heard_is_no_entry(self, text: str) -> None:
+        async with raw_server(answering()) as server, LocalEngine(server.url) as engine:
+            engine.greet(text)
+            await engine.say("hello")
+            assert spoken(engine)[0] == ("user", "hello")
+
+    async def test_comes_first_or_not_at_all(self) -> None:
+        async with raw_server(answering()) as server, LocalEngine(server.url) as engine:
+            engine.greet("Good day.")
+            with pytest.raises(ValueError, match="expected to come first"):
+                engine.greet("Good day again.")
+            await engine.hang_up()
+            with pytest.raises(ConversationOverError):
+                engine.greet("Good day.")
+
+    async def test_a_reply_to_it_is_out_of_place(self) -> None:
+        async def eager(call: Call, message: dict[str, Any]) -> None:
+            if message["type"] == "init":
+                await call.piece("Good day to you", 0)
+            if message["type"] == "ping":
+                await call.pong()
+            if message["type"] == "close":
+                await call.ws.close()
+
+        async with raw_server(eager) as server, LocalEngine(server.url) as engine:
+            greeting = engine.greet("Good day.")
+            await engine.ping()
+            assert greeting.text == "Good day."
+        assert [violation.rule for violation in engine.violations] == [Rule.MESSAGE]
+
+
+class TestAFlood:
+    async def test_is_cut_off_at_the_bound(self) -> None:
+        async def flood(call: Call, event_id: int) -> None:
+            while True:
+                await call.piece("x" * 100, event_id)
+
+        async with raw_server(answering(flood)) as server:
+            async with LocalEngine(server.url, max_reply_chars=1_000) as engine:
+                with pytest.raises(ReplyTooLongError, match="at most 1000 characters, got more"):
+                    await engine.say("hello")
+                await engine.wait_ended()
+                assert not engine.is_open
+            await server.call.over.wait()
+        assert engine.reply is not None
+        assert engine.reply.size == 1_000
+        assert engine.reply.count == 10
+        assert [violation.rule for violation in engine.violations] == [Rule.REPLY_SIZE]
+
+    async def test_the_server_learns_why(self) -> None:
+        async def long(call: Call, event_id: int) -> None:
+            await call.piece("x" * 11, event_id)
+
+        async with raw_server(answering(long)) as server:
+            async with LocalEngine(server.url, max_reply_chars=10) as engine:
+                with pytest.raises(ReplyTooLongError):
+                    await engine.say("hello")
+                await engine.wait_ended()
+        assert server.call.types == ["init", "user_transcript", "error", "close"]
+        assert "at most 10 characters" in server.call.received[2]["message"]
+
+    async def test_a_reply_may_reach_its_bound(self) -> None:
+        async with raw_server(answering()) as server:
+            async with LocalEngine(server.url, max_reply_chars=8) as engine:
+                assert (await engine.say("one two")).text == "one two "
+            async with LocalEngine(server.url, max_reply_chars=None) as engine:
+                assert (await engine.say("one two")).text == "one two "
 
 
 async def garbage(call: Call, event_id: int) -> None:

@@ -250,6 +250,45 @@ async def test_a_socket_that_refuses_a_frame_is_reported_by_its_end() -> None:
     assert [violation.rule for violation in engine.violations] == [Rule.SOCKET_KEPT]
 
 
+async def test_cancelled_from_outside_it_still_lets_go_of_its_socket() -> None:
+    agent = Agent(silent)
+    left = anyio.Event()
+
+    @asynccontextmanager
+    async def connect(url: str, *, headers: Any = ()) -> AsyncGenerator[Socket]:
+        async with anyio.create_task_group(), agent.connect(url) as pipe:
+            try:
+                yield pipe
+            finally:
+                left.set()
+
+    with anyio.CancelScope() as scope:
+        async with LocalEngine("ws://memory/", connect=connect) as engine:
+            await engine.ask("hello")
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert left.is_set()
+    assert agent.names[-1] == "ConversationEnded"
+
+
+async def test_hanging_up_waits_for_no_write() -> None:
+    class Stuck(Pipe):
+        async def send(self, frame: str) -> None:
+            if frame == '{"type":"close"}':
+                await anyio.sleep_forever()
+            await super().send(frame)
+
+    agent = Agent(silent)
+    agent.pipe.to_engine.close()
+    agent.pipe.inbox.close()
+    agent.pipe = Stuck(agent)
+    async with engine_for(agent) as engine:
+        begun = anyio.current_time()
+        await engine.hang_up()
+        assert anyio.current_time() - begun == 1.0
+
+
 async def test_the_example_agent_keeps_its_pace() -> None:
     begun = anyio.current_time()
     arrivals = [anyio.current_time() - begun async for _ in speak("one two three", 4)]
