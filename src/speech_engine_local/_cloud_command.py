@@ -66,10 +66,11 @@ async def run(
 def welcome(cloud: Cloud, *, own_key: bool, db: str | None) -> str:
     key = "the one you gave" if own_key else f"{cloud.api_key} (random, made for this run)"
     engines = "in memory, gone when this ends (--db FILE keeps them)" if db is None else f"in {db}"
+    page = f"{cloud.url}/" if own_key else f"{cloud.url}/#key={cloud.api_key}"
     audio = "none, replies are text" if cloud.synthesizer is None else "replies are spoken"
     return f"""\
 Speech Engine cloud at {cloud.url}
-  page:    {cloud.url}/
+  page:    {page}
   key:     {key}
   engines: {engines}
   audio:   {audio}

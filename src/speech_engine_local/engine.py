@@ -138,6 +138,11 @@ class LocalEngine:
         return self._conn.is_open
 
     @property
+    def close_code(self) -> int | None:
+        """The code that an ended socket was closed with; None where nobody can tell."""
+        return self._socket.close_code
+
+    @property
     def reply(self) -> Reply | None:
         """The newest reply, or the greeting; None before there is one."""
         return self._history.reply

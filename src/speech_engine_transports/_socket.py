@@ -109,6 +109,11 @@ class Socket(abc.ABC):
         """Write one text frame if that needs no waiting; False where it does, or may."""
         return False
 
+    @property
+    def close_code(self) -> int | None:
+        """The code that an ended socket was closed with; None where the adapter cannot tell."""
+        return None
+
 
 @runtime_checkable
 class WebSocketLike(Protocol):

@@ -73,6 +73,11 @@ class WebsocketsSocket(Socket):
         broadcast((self._ws,), frame)
         return True
 
+    @property
+    def close_code(self) -> int | None:
+        """The code that the connection was closed with; 1006 where that was without one."""
+        return self._ws.close_code
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close in order, within the close timeout of the connection."""
         await self._ws.close(code, reason)

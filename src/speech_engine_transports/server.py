@@ -19,6 +19,7 @@ import attrs
 from speech_engine_proto import Limits
 from speech_engine_proto.auth import AuthenticationError, find_token, verify_token
 
+from . import _trace as trace
 from ._handlers import Handlers
 from ._options import SessionOptions
 from ._signals import stop_signals
@@ -202,6 +203,9 @@ class SpeechEngineServer:
             self._port = await stack.enter_async_context(listen(self))
             self._exit_stack = stack.pop_all()
         logger.info("listening on %s port %d", self.host or "all interfaces", self._port)
+        if self._options.debug:
+            trace.enable()
+            trace.event("listening on port", str(self._port))
         return self
 
     async def __aexit__(

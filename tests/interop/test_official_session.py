@@ -16,10 +16,10 @@ from typing import Any
 import attrs
 import elevenlabs.speech_engine as official
 import pytest
-from tests.transports.clock import VirtualLoop, settle
-from tests.transports.peer import CLOSE, PING, cut, init, said, transcript
 
 import speech_engine_transports as ours
+from tests.transports.clock import VirtualLoop, settle
+from tests.transports.peer import CLOSE, PING, cut, init, said, transcript
 
 pytestmark = pytest.mark.anyio
 

@@ -75,6 +75,11 @@ class End(Socket):
             self.closed = (code, reason)
         self.end()
 
+    @property
+    def close_code(self) -> int | None:
+        closed = self.closed or self.other.closed
+        return closed and closed[0]
+
     def abort(self) -> None:
         self.aborted = True
         self.end()

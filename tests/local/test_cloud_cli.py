@@ -119,7 +119,7 @@ def test_it_tells_how_to_use_it() -> None:
         assert f"ELEVENLABS_BASE_URL={cloud.url}" in cloud.said
         assert f'base_url="{cloud.url}"' in cloud.said
         assert f'baseUrl: "{cloud.url}"' in cloud.said
-        assert f"page:    {cloud.url}/\n" in cloud.said
+        assert f"page:    {cloud.url}/#key=sk_local_" in cloud.said
         with urllib.request.urlopen(f"{cloud.url}/", timeout=30) as page:
             assert page.headers["content-type"] == "text/html; charset=utf-8"
 

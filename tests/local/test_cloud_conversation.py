@@ -553,11 +553,36 @@ class TestTheAgent:
         assert client.of("error")[0]["message"] == closed[1]
         assert agent.types[-2:] == ["error", "close"]
 
-    async def test_that_hangs_up(self) -> None:
+    async def test_that_vanishes(self) -> None:
         agent = RawAgent()
         async with Client(agent) as client:
             await anyio.sleep(1)
             agent.socket.end()
+            assert await client.over() == (1011, "agent: it ended the call")
+
+    @pytest.mark.parametrize("spoken", [False, True])
+    async def test_that_says_goodbye_and_hangs_up_is_heard_to_its_end(self, spoken: bool) -> None:
+        voice = Beeps() if spoken else None
+
+        async def goodbye(_: object, session: SpeechEngineSession) -> None:
+            await session.send_response("Well then, goodbye.")
+            session.close()
+
+        async with Client(Agent(on_transcript=goodbye), voice=voice) as client:
+            client.says("bye")
+            await client.until("agent_response")
+            spoken_from = anyio.current_time()
+            assert await client.over() == (1000, "the agent ended the call")
+        assert "error" not in client.types
+        if spoken:  # three words of half a second
+            assert anyio.current_time() - spoken_from >= 1.4
+            assert len(client.of("audio")) == 3
+
+    async def test_that_hangs_up_with_another_code(self) -> None:
+        agent = RawAgent()
+        async with Client(agent) as client:
+            await anyio.sleep(1)
+            await agent.socket.close(1001)
             assert await client.over() == (1011, "agent: it ended the call")
 
     async def test_that_hangs_up_in_a_reply(self) -> None:

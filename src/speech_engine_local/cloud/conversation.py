@@ -348,13 +348,20 @@ class Conversation:
             pass  # `_watch` tells why
 
     async def _watch(self, engine: LocalEngine) -> None:
-        """Wait for the end of the call: it is ours to end, so whoever else did has failed."""
+        """Wait for the end of the call.
+
+        An agent may end it between two replies, in order: what it has said is heard to its end.
+        """
         await engine.wait_ended()
         error = engine.reply and engine.reply.error
-        if error is None or isinstance(error, NoTerminatorError):  # after that it went on
+        if error is not None and not isinstance(error, NoTerminatorError):  # after that it went on
+            self._fail(f"agent: {error}")
+        elif engine.close_code != 1000:
             self._fail("agent: it ended the call")
         else:
-            self._fail(f"agent: {error}")
+            if self._utterance is not None:
+                await self._utterance.wait_heard()
+            self._end(_Ending(1000, "the agent ended the call"))
 
     def _say(self, reply: Reply, group: TaskGroup, *, streams: bool = True) -> None:
         self._utterance = Utterance(

@@ -82,6 +82,7 @@ class Utterance:
         self._playback = Playback()
         self._heard: str | None = None
         self._scope = anyio.CancelScope()
+        self._sent = anyio.Event()
 
     @property
     def is_stopped(self) -> bool:
@@ -104,13 +105,16 @@ class Utterance:
 
     async def run(self) -> None:
         """Say it, until it has been sent or is stopped. Why a reply failed is in ``error``."""
-        with self._scope:
-            send, sentences = anyio.create_memory_object_stream[str](math.inf)
-            with sentences:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._speak, sentences)
-                    with send:
-                        await self._show_all(send.send_nowait)
+        try:
+            await self._run()
+        finally:
+            self._sent.set()
+
+    async def wait_heard(self) -> None:
+        """Return when it has been heard to its end, or was stopped."""
+        await self._sent.wait()
+        if not self.is_stopped:
+            await anyio.sleep(self._playback.remaining(anyio.current_time()))
 
     def stop(self) -> None:
         """Stop at once: nothing more is sent, and what was heard until here is what is kept."""
@@ -138,6 +142,15 @@ class Utterance:
         self._post("interruption", convai.interruption(event_id))
         correction = convai.correction(text, self.heard, self.event_id)
         self._post("agent_response_correction", correction)
+
+    async def _run(self) -> None:
+        with self._scope:
+            send, sentences = anyio.create_memory_object_stream[str](math.inf)
+            with sentences:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._speak, sentences)
+                    with send:
+                        await self._show_all(send.send_nowait)
 
     async def _show_all(self, say: Callable[[str], None]) -> None:
         """Send the text as it comes, and pass it on sentence by sentence."""

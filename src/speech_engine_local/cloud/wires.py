@@ -210,6 +210,11 @@ class RecordedSocket(Socket):
             self._wire.record(self._link, "out", frame)
         return sent
 
+    @property
+    def close_code(self) -> int | None:
+        """The code that the socket was closed with."""
+        return self._inner.close_code
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close in order."""
         await self._inner.close(code, reason)
