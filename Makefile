@@ -34,8 +34,8 @@ types: $(VENV)/.dev  ## mypy --strict, pyright, and the completeness of the publ
 	# --verifytypes looks for packages with the python of the PATH, whatever --pythonpath says.
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes speech_engine_proto --ignoreexternal
 
-unit: $(VENV)/.dev clients  ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+unit: $(VENV)/.dev clients  ## all tests, by files on several cores
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 clients:  ## the npm packages that the tests hold this package against, where there is Node
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.package-lock.json; \

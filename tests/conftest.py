@@ -16,6 +16,11 @@ from hypothesis import HealthCheck, settings
 # Helpers that assert: their messages shall be as good as those of the tests.
 pytest.register_assert_rewrite(
     "tests.examples.program",
+    "tests.interop.browsers",
+    "tests.interop.callers",
+    "tests.interop.diary",
+    "tests.interop.programs",
+    "tests.interop.visitor",
     "tests.local.memory",
     "tests.proto.cells",
     "tests.proto.corpus",

@@ -16,6 +16,7 @@ from pathlib import Path
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 EXTRAS = ("aiohttp", "trio", "asgi", "picows", "client", "local", "llm", "testing")
 TESTS = ("tests/proto", "tests/transports", "tests/local")
+PARALLEL = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -68,7 +69,7 @@ def run_tests(interpreter: str, version: str) -> bool:
         [interpreter, "-m", "venv", str(home)],
         [*pip, "-c", "requirements.lock", *requirements()],
         [*pip, "--no-deps", "-e", "."],
-        [python, "-m", "pytest", "-q", "-m", "not slow", *TESTS],
+        [python, "-m", "pytest", "-q", "-m", "not slow", *PARALLEL, *TESTS],
     ]
     return all(subprocess.run(step, cwd=ROOT, check=False).returncode == 0 for step in steps)
 

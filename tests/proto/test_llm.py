@@ -186,7 +186,7 @@ NOTHING: list[Any] = [
     b"Hi",
     [],
     ["Hi"],
-    object(),
+    pytest.param(object(), id="an object"),
     dict,
 ]
 
