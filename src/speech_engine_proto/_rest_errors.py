@@ -52,7 +52,7 @@ class ApiError(Exception):
         self.param = param
         self.request_id = request_id
         self.body = body
-        self.headers = headers or {}
+        self.headers: dict[str, str] = headers or {}
 
     def __str__(self) -> str:
         text = self.message if self.status_code is None else f"{self.status_code} {self.message}"

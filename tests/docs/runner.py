@@ -5,7 +5,8 @@ What a block is says its language, and where that is not enough the comment befo
 ===================  ==========================================================================
 ``python``           a script of its own: run, and it must exit with 0, warnings being errors
 .. ``continues``     goes on from the script before: both are run as one
-.. ``file NAME``     written to the reader's directory; a command or a later file must use it
+.. ``file NAME``     written to the reader's directory; a command or a later file must use it.
+                     The same holds for ``html``
 ``console``          ``$`` commands, each followed by its output; ``...`` stands for anything
 .. ``exit=1``        the same, but the last command must exit with 1
 .. ``make``          targets of the Makefile; the demo is run and compared, ``make test`` is
@@ -22,18 +23,26 @@ What a block is says its language, and where that is not enough the comment befo
 
 A block that fits nothing is a failure. A command that ends in ``&`` is a server: port 3001 of the
 text becomes a free one, and it must be called by a later command and stop cleanly. That is a file
-of the page, or one of the servers that carry ASGI applications.
+of the page, or one of the servers that carry ASGI applications. A page has one at a time.
+
+``speech-engine cloud --port 8787 &`` begins a page where several run at once, each until the page
+ends or until the same command comes again. Its programs name each other's ports before anybody
+listens there, so the ports are chosen then, and put in place of those in `PORTS`. Whatever calls
+the cloud with a Python file also calls the agent on 3001.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +65,8 @@ _WITH_LOG = (
 _PORT = re.compile(
     r"listening on .*port (?P<port>\d+)"
     r"|(?:running on|listening at:) http://[\w.]+:(?P<http_port>\d+)"
-    r"|server listening on 0\.0\.0\.0:(?P<ipv4_port>\d+)",
+    r"|server listening on 0\.0\.0\.0:(?P<ipv4_port>\d+)"
+    r"|cloud at http://[\w.]+:(?P<cloud_port>\d+)",
     re.IGNORECASE,
 )
 
@@ -64,6 +74,11 @@ _ERROR = re.compile(
     r"^\w*(?:Error|Exception|Warning)\b(?! in callback StreamReaderProtocol)|\[ERROR\]",
     re.MULTILINE,
 )
+
+PORTS = ("3001", "3002", "8787")
+"""Of the agent, of the web server of a page, and of the cloud, where a page has all of them."""
+
+CLOUD = "speech-engine cloud "
 
 ASGI_SERVERS = ("uvicorn", "hypercorn", "gunicorn")
 
@@ -99,7 +114,8 @@ class Reader:
         self._script = ""
         self._output: str | None = None
         self._unused: set[str] = set()
-        self._server: _Server | None = None
+        self._servers: dict[str, _Server] = {}
+        self._ports: dict[str, str] = {}
         (directory / "conftest.py").write_text(_CONFTEST, encoding="utf-8")
 
     def __enter__(self) -> Self:
@@ -112,16 +128,16 @@ class Reader:
         traceback: TracebackType | None,
     ) -> None:
         if kind is not None:
-            if self._server is not None:
-                self._server.kill()
+            for server in self._servers.values():
+                server.kill()
             return
-        self._stop_server()
+        self._stop_servers(*self._servers)
         assert not self._unused, f"written and never run: {sorted(self._unused)}"
 
     def do(self, block: Block) -> None:
         """Run one block; AssertionError where it does not do what the page says."""
         match block.language, *block.how:
-            case "python", "file", name:
+            case "python" | "html", "file", name:
                 self._write(name, block.text)
             case ["python"]:
                 self._run_script(block.text)
@@ -156,10 +172,10 @@ class Reader:
                 raise AssertionError(f"no way to run {block.language!r} {' '.join(block.how)!r}")
 
     def _write(self, name: str, text: str) -> None:
-        (self._directory / name).write_text(text, encoding="utf-8")
+        (self._directory / name).write_text(self._here(text), encoding="utf-8")
         imported = re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)
         self._unused -= {f"{module}.py" for module in imported}
-        self._unused.add(name)
+        self._unused = {file for file in self._unused if f'"{file}"' not in text} | {name}
 
     def _run_script(self, text: str) -> None:
         self._script = text
@@ -172,23 +188,42 @@ class Reader:
         for number, (command, output) in enumerate(commands, 1):
             self._unused -= {re.sub(r"^(\w+):\w+$", r"\1.py", word) for word in command.split()}
             if command.startswith("export "):
-                name, _, value = command.removeprefix("export ").partition("=")
-                self._environment[name] = value
+                self._export(self._here(command))
             elif command.endswith("&"):
-                self._start_server(command.removesuffix("&").split())
+                self._start_server(self._here(command.removesuffix("&")).split())
             else:
                 last = number == len(commands)
                 self._run_command(command, output, code if last else 0)
 
+    def _export(self, command: str) -> None:
+        name = command.removeprefix("export ").partition("=")[0]
+        done = self._run(["bash", "-ec", f'{command}; test "${name}"; printf %s "${name}"'])
+        assert done.returncode == 0, done.stdout + done.stderr
+        self._environment[name] = done.stdout
+        self._mark_called(command)
+
     def _run_command(self, command: str, output: str, code: int) -> None:
-        address, server = "3001", self._server
-        if server is not None and f":{address}" in command:
-            server.was_called = True
-            address = str(server.port)
-        done = self._run(["bash", "-c", command.replace(":3001", f":{address}")])
+        here = self._here(command)
+        if not self._ports and (server := self._servers.get("3001")):
+            here = here.replace(":3001", f":{server.port}")
+        self._mark_called(here)
+        done = self._run(["bash", "-c", here])
         said = done.stdout + done.stderr
         assert done.returncode == code, said
-        expect(output, said.replace(f":{address}", ":3001"))
+        for port, server in self._servers.items():
+            said = said.replace(f":{server.port}", f":{port}")
+        expect(output, said)
+
+    def _mark_called(self, command: str) -> None:
+        through_cloud = "8787" in self._servers and "python " in command
+        for port, server in self._servers.items():
+            through = through_cloud and port != "3002"
+            server.was_called |= through or f":{server.port}" in command
+
+    def _here(self, text: str) -> str:
+        for port, chosen in self._ports.items():
+            text = text.replace(port, chosen)
+        return text
 
     def _run_make(self, text: str) -> None:
         for command, output in split(text):
@@ -213,26 +248,41 @@ class Reader:
         )
 
     def _start_server(self, command: list[str]) -> None:
-        self._stop_server()
         name, *arguments = command
-        if name in ASGI_SERVERS:
+        if f"{name} {arguments[0]} " == CLOUD:
+            assert not self._servers, "the cloud comes before all other servers"
+            self._ports = {port: str(_free_port()) for port in PORTS}
+            arguments = self._here(" ".join(arguments)).split()
+            script = [sys.executable, "-m", "speech_engine_local", *arguments]
+        elif name in ASGI_SERVERS:
             free = [argument.replace("3001", "0") for argument in arguments]
-            self._server = _Server(
-                [sys.executable, "-m", name, *free], self._directory, self._environment
-            )
-            return
-        assert name == "python", command
-        path = self._directory / arguments[0]
-        text = path.read_text(encoding="utf-8")
-        path.write_text(text.replace("3001", "0"), encoding="utf-8")
-        script = [sys.executable, "-W", "error", "-c", _WITH_LOG, path.name]
-        self._server = _Server(script, self._directory, self._environment)
+            script = [sys.executable, "-m", name, *free]
+        else:
+            assert name == "python", command
+            path = self._directory / arguments[0]
+            text = path.read_text(encoding="utf-8")
+            path.write_text(text.replace("3001", "0"), encoding="utf-8")
+            script = [sys.executable, "-W", "error", "-c", _WITH_LOG, path.name]
+        self._stop_servers(*(set(self._servers) if not self._ports else ()))
+        server = _Server(script, self._directory, self._environment)
+        named = {chosen: port for port, chosen in self._ports.items()}
+        port = named.get(str(server.port), "3001")
+        self._servers[port] = server
 
-    def _stop_server(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
+    def _stop_servers(self, *ports: str) -> None:
+        stopped = [self._servers.pop(port) for port in ports]
+        for server in stopped:
             server.stop()
+        for server in stopped:
             assert server.was_called, f"{server.name} was started and never called"
+
+
+def _free_port() -> int:
+    """Return a port that nobody listens on, below those that outgoing connections get."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("", port)):
+            return port
 
 
 class _Server:
