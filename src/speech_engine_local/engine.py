@@ -140,7 +140,7 @@ class LocalEngine:
     @property
     def close_code(self) -> int | None:
         """The code that an ended socket was closed with; None where nobody can tell."""
-        return self._socket.close_code
+        return self._socket.closed_with
 
     @property
     def reply(self) -> Reply | None:

@@ -110,7 +110,7 @@ class Socket(abc.ABC):
         return False
 
     @property
-    def close_code(self) -> int | None:
+    def closed_with(self) -> int | None:
         """The code that an ended socket was closed with; None where the adapter cannot tell."""
         return None
 

@@ -74,7 +74,7 @@ class WebsocketsSocket(Socket):
         return True
 
     @property
-    def close_code(self) -> int | None:
+    def closed_with(self) -> int | None:
         """The code that the connection was closed with; 1006 where that was without one."""
         return self._ws.close_code
 

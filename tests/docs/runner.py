@@ -186,7 +186,9 @@ class Reader:
     def _run_console(self, text: str, code: int) -> None:
         commands = split(text)
         for number, (command, output) in enumerate(commands, 1):
-            self._unused -= {re.sub(r"^(\w+):\w+$", r"\1.py", word) for word in command.split()}
+            self._unused -= {
+                re.sub(r"^(\w+):\w+$", r"\1.py", word) for word in re.split(r"[\s()]", command)
+            }
             if command.startswith("export "):
                 self._export(self._here(command))
             elif command.endswith("&"):
@@ -221,9 +223,9 @@ class Reader:
             server.was_called |= through or f":{server.port}" in command
 
     def _here(self, text: str) -> str:
-        for port, chosen in self._ports.items():
-            text = text.replace(port, chosen)
-        return text
+        """Put the chosen ports in place of the page's, if any were chosen."""
+        pattern = "|".join(self._ports)
+        return re.sub(pattern, lambda found: self._ports[found[0]], text) if pattern else text
 
     def _run_make(self, text: str) -> None:
         for command, output in split(text):
@@ -252,6 +254,8 @@ class Reader:
         if f"{name} {arguments[0]} " == CLOUD:
             assert not self._servers, "the cloud comes before all other servers"
             self._ports = {port: str(_free_port()) for port in PORTS}
+            for name in tuple(self._unused):
+                self._write(name, (self._directory / name).read_text(encoding="utf-8"))
             arguments = self._here(" ".join(arguments)).split()
             script = [sys.executable, "-m", "speech_engine_local", *arguments]
         elif name in ASGI_SERVERS:
@@ -260,14 +264,15 @@ class Reader:
         else:
             assert name == "python", command
             path = self._directory / arguments[0]
-            text = path.read_text(encoding="utf-8")
-            path.write_text(text.replace("3001", "0"), encoding="utf-8")
+            if not self._ports:
+                text = path.read_text(encoding="utf-8")
+                path.write_text(text.replace("3001", "0"), encoding="utf-8")
             script = [sys.executable, "-W", "error", "-c", _WITH_LOG, path.name]
-        self._stop_servers(*(set(self._servers) if not self._ports else ()))
+        alone = not self._ports
+        self._stop_servers(*(p for p, s in self._servers.items() if alone or s.command == script))
         server = _Server(script, self._directory, self._environment)
         named = {chosen: port for port, chosen in self._ports.items()}
-        port = named.get(str(server.port), "3001")
-        self._servers[port] = server
+        self._servers[named.get(str(server.port), "3001")] = server
 
     def _stop_servers(self, *ports: str) -> None:
         stopped = [self._servers.pop(port) for port in ports]
@@ -290,7 +295,7 @@ class _Server:
 
     def __init__(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
         self.name = " ".join(word for word in command[1:] if word != _WITH_LOG)
-        self._command = command
+        self.command = command
         self.was_called = False
         self._lines: list[str] = []
         self._process = subprocess.Popen(
@@ -313,7 +318,7 @@ class _Server:
     def _read_port(self) -> int:
         port = 0
         # The parent of uvicorn's workers tells its port before one of them listens.
-        is_ready = "uvicorn" not in self._command
+        is_ready = "uvicorn" not in self.command
         for line in self._output:
             self._lines.append(line)
             if found := _PORT.search(line):
@@ -328,7 +333,7 @@ class _Server:
     def stop(self) -> None:
         """Stop it: a file as Ctrl-C would, a server of ASGI applications as a deployment does."""
         assert self._process.poll() is None, f"{self.name} died:\n{''.join(self._lines)}"
-        by_hand = "-c" in self._command
+        by_hand = "-c" in self.command
         self._process.send_signal(signal.SIGINT if by_hand else signal.SIGTERM)
         self._wait()
         said = "".join(self._lines)

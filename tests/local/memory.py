@@ -76,7 +76,7 @@ class End(Socket):
         self.end()
 
     @property
-    def close_code(self) -> int | None:
+    def closed_with(self) -> int | None:
         closed = self.closed or self.other.closed
         return closed and closed[0]
 

@@ -211,9 +211,9 @@ class RecordedSocket(Socket):
         return sent
 
     @property
-    def close_code(self) -> int | None:
+    def closed_with(self) -> int | None:
         """The code that the socket was closed with."""
-        return self._inner.close_code
+        return self._inner.closed_with
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close in order."""
