@@ -41,9 +41,13 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|contextlib|enum|hypothesis|msgspec|os)\..*"),
     (r"py:.*", r"(aiohttp|httpx|picows|trio_websocket|websockets)\..*"),
     (r"py:class", r"ssl_module\.SSLContext|deque|AbstractAsyncContextManager"),
-    (r"py:class", r"Authorize|Fallback|Handler|Heard|Refusal|Response"),
+    (r"py:class", r"Authorize|Fallback|Handler|Heard|Refusal|Response|Until"),
     (r"py:class", r"Receive|Scope|Send|TaskStatus|speech_engine_transports\._mounted\.Mounted"),
 ]
+
+
+# `Limits` is a class of two packages, and a signature names it without its package.
+suppress_warnings = ["ref.python"]
 
 
 def setup(app: Sphinx) -> None:

@@ -57,7 +57,7 @@ async def web_demo(agent: Agent, *, about: str, port: int = 0, open_browser: boo
     stopped = anyio.Event()
     async with server, cloud.listen(port=port):
         await _make_engine(cloud, f"ws://127.0.0.1:{server.port}/ws")
-        async with stop_signals(True, stopped):
+        async with stop_signals(True, lambda _: stopped.set()):
             _invite(f"{cloud.url}/#{urlencode({'key': key})}", about, open_browser)
             await stopped.wait()
     return 0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ._socket import Headers, Request, Socket, WebSocketLike
     from .errors import LimitExceeded, ServiceError
+    from .limits import Limits
     from .resource import SpeechEngineResource, create_session
     from .server import SpeechEngineServer
     from .session import SpeechEngineSession
@@ -39,6 +40,7 @@ __all__ = [
     "ConversationMessage",
     "Headers",
     "LimitExceeded",
+    "Limits",
     "Request",
     "ServiceError",
     "Socket",
@@ -60,6 +62,7 @@ _HOMES = {
     "ConversationMessage": "speech_engine_proto",
     "Headers": "speech_engine_transports._socket",
     "LimitExceeded": "speech_engine_transports.errors",
+    "Limits": "speech_engine_transports.limits",
     "Request": "speech_engine_transports._socket",
     "ServiceError": "speech_engine_transports.errors",
     "Socket": "speech_engine_transports._socket",

@@ -7,8 +7,10 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from speech_engine_proto import Limits
 from speech_engine_proto.llm import extract_text
+
+from ._calls import Calls
+from .limits import Limits
 
 __all__ = ["Fallback", "SessionOptions"]
 
@@ -27,6 +29,9 @@ class SessionOptions:
     adopt_resends: bool = True
     limits: Limits = attrs.field(factory=Limits)
     cancel_grace: float = 5.0
+    calls: Calls = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Calls(self.limits), takes_self=True)
+    )
 
     def fallback_text(self, error: Exception | None) -> str | None:
         """Return what to say for a handler that raised ``error``, or said nothing."""

@@ -26,12 +26,16 @@ MAX_UNSENT_PONGS = 16
 class Outbox:
     """The writing side of one socket."""
 
-    __slots__ = ("_pongs", "_socket", "_writing")
+    __slots__ = ("_pongs", "_socket", "_writing", "ended", "waiting")
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self._pongs: list[str] = []
         self._writing = False
+        self.waiting = 0
+        """Writes that are under way."""
+        self.ended = 0
+        """Writes that have been; whoever looks twice sees whether the socket moves."""
 
     def writer(self, verb: Callable[[T], str]) -> Callable[[T], Coroutine[Any, Any, None]]:
         """Return what makes a frame and writes it; where the socket needs a lock, that comes first.
@@ -43,6 +47,7 @@ class Outbox:
         send, lock = self._socket.send, self._socket.lock
 
         async def write(argument: T) -> None:
+            self.waiting += 1
             try:
                 if lock is None:
                     await send(verb(argument))
@@ -51,6 +56,9 @@ class Outbox:
                         await send(verb(argument))
             except ConnectionError as error:
                 raise ConnectionClosedError("session is closed: the socket is gone") from error
+            finally:
+                self.waiting -= 1
+                self.ended += 1
 
         return write
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from .picows import Listener
     from .server import Refusal, SpeechEngineServer
 
-__all__ = ["HANDSHAKE_SECONDS", "PicowsConnections", "library_logger", "request_of"]
+__all__ = ["PicowsConnections", "library_logger", "request_of"]
 
-HANDSHAKE_SECONDS = 10.0
-"""For the request to come, and again for the decision on it."""
+LINGER_SECONDS = 10.0
+"""For a peer that was refused to read why, and close."""
 
 logger = logging.getLogger("speech_engine_transports")
 
@@ -115,10 +115,10 @@ class PicowsConnections:
     async def _open(self, listener: Listener, headers: Pairs) -> bool:
         """Decide, and answer the request; tell whether the WebSocket is open."""
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
+            async with asyncio.timeout(self._server.limits.handshake_timeout):
                 refusal = await judge(self._server, listener.request, "GET", headers)
         except TimeoutError:
-            logger.info("upgrade given up: no decision within %g s", HANDSHAKE_SECONDS)
+            self._server.exceed("handshake_timeout")
             return False
         if listener.raw.is_closing():
             return False
@@ -133,7 +133,7 @@ class PicowsConnections:
     async def _refuse(self, listener: Listener, refusal: Refusal) -> None:
         listener.raw.write(refusal_bytes(refusal))
         listener.transport.disconnect()
-        with anyio.move_on_after(HANDSHAKE_SECONDS):
+        with anyio.move_on_after(LINGER_SECONDS):
             await listener.transport.wait_disconnected()
 
 

@@ -10,9 +10,12 @@ from speech_engine_proto import ERROR
 from ._tasks import HandlerTask
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from anyio.abc import TaskGroup
 
     from ._handlers import Handlers
+    from .errors import LimitExceeded
 
 __all__ = ["Reports"]
 
@@ -25,10 +28,11 @@ logger = logging.getLogger("speech_engine_transports")
 class Reports:
     """Calls the error handlers beside everything else, one error at a time, in order."""
 
-    __slots__ = ("_handlers", "_session", "_waiting", "task")
+    __slots__ = ("_exceeded", "_handlers", "_session", "_waiting", "task")
 
-    def __init__(self, session: Any, handlers: Handlers) -> None:
+    def __init__(self, session: Any, handlers: Handlers, exceeded: Counter[str]) -> None:
         self._session = session
+        self._exceeded = exceeded
         self._handlers = handlers
         self._waiting: list[Exception] = []
         self.task: HandlerTask | None = None
@@ -44,6 +48,15 @@ class Reports:
             if self.task is None:
                 self.task = HandlerTask("on_error")
                 self.task.launch(group, self._work)
+
+    def exceeded(
+        self, error: LimitExceeded, group: TaskGroup, *, event_id: int | None = None
+    ) -> None:
+        """Count a bound that was passed, log it, and tell who listens to errors."""
+        self._exceeded[error.limit] += 1
+        logger.warning("limit exceeded: %s", error, extra=self.context(event_id))
+        if self._handlers.has(ERROR):
+            self.report(error, group, event_id=event_id)
 
     def context(self, event_id: int | None = None) -> dict[str, object]:
         """Return what every log record of this session carries."""

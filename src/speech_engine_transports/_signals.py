@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
 __all__ = ["stop_signals"]
 
@@ -19,30 +19,32 @@ logger = logging.getLogger("speech_engine_transports")
 
 
 @asynccontextmanager
-async def stop_signals(enabled: bool, stopped: anyio.Event) -> AsyncGenerator[None]:
-    """Set ``stopped`` at the first SIGINT or SIGTERM.
+async def stop_signals(
+    enabled: bool, on_signal: Callable[[signal.Signals], None]
+) -> AsyncGenerator[None]:
+    """Call ``on_signal`` with each SIGINT and SIGTERM that comes while the block runs.
 
-    After the block the signals do what they did before: a second Ctrl-C, while the server still
-    ends its conversations, interrupts it. Only the main thread can take signals; elsewhere, and
-    where that is not wanted, nothing is taken.
+    After the block the signals do what they did before: a Ctrl-C while the server still ends its
+    conversations interrupts it. Only the main thread can take signals; elsewhere, and where that
+    is not wanted, nothing is taken.
     """
     if not enabled or threading.current_thread() is not threading.main_thread():
         yield
         return
     async with anyio.create_task_group() as group:
-        await group.start(_watch, stopped)
+        await group.start(_watch, on_signal)
         yield
         group.cancel_scope.cancel()
 
 
 async def _watch(
-    stopped: anyio.Event,
+    on_signal: Callable[[signal.Signals], None],
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
-        async for received in signals:
-            logger.info("%s: stopping", signal.Signals(received).name)
-            stopped.set()
-            return
+        async for number in signals:
+            received = signal.Signals(number)
+            logger.info("%s received", received.name)
+            on_signal(received)

@@ -8,6 +8,7 @@ gets a head of our making, with the peer's key and nothing else of the peer's in
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from .server import SpeechEngineServer
 
 __all__ = [
-    "HANDSHAKE_SECONDS",
     "RECEIVE_BYTES",
     "OpeningStream",
     "TrioListener",
@@ -44,9 +44,6 @@ __all__ = [
     "plain_nursery",
     "run_reader",
 ]
-
-HANDSHAKE_SECONDS = 10.0
-"""From the first byte of a connection to the decision on its upgrade, `authorize` included."""
 
 KEEPALIVE_SECONDS = 20.0
 """Between WebSocket pings: an idle link was seen to be dropped without them (fact sheet 1.2)."""
@@ -124,7 +121,8 @@ class TrioListener:
             logger.exception("connection failed")
 
     async def _open(self, stream: trio.abc.Stream) -> tuple[Request, OpeningStream] | None:
-        seconds = 0 if self._ended.is_set() else HANDSHAKE_SECONDS
+        limit = self._server.limits.handshake_timeout
+        seconds = 0 if self._ended.is_set() else math.inf if limit is None else limit
         with trio.move_on_after(seconds) as scope:
             self._opening.add(scope)
             try:
@@ -133,6 +131,8 @@ class TrioListener:
                 logger.debug("no upgrade request: %s", type(error).__name__)
             finally:
                 self._opening.discard(scope)
+        if scope.cancelled_caught and not self._ended.is_set():
+            self._server.exceed("handshake_timeout")
         return None
 
     async def _judge(self, stream: trio.abc.Stream) -> tuple[Request, OpeningStream] | None:

@@ -8,10 +8,12 @@ the core's check when a frame is made, not the cancellation: cancelling only sav
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import attrs
 
 from speech_engine_proto import (
@@ -58,6 +60,8 @@ class TurnRun:
     task: HandlerTask
     replying: int = 0
     handlers_done: bool = False
+    timed_out: bool = False
+    timer: anyio.CancelScope | None = None
 
 
 current_run: ContextVar[TurnRun | None] = ContextVar("speech_engine_turn", default=None)
@@ -87,6 +91,7 @@ class Turns:
         earlier = list(self._runs.values())
         for run in earlier:
             run.task.cancel()
+            _stop_timer(run)
         run = TurnRun(self._session, turn, HandlerTask("on_transcript"))
         waits_for = [] if after is None else [after]
         if self._options.serialize_turns:
@@ -102,8 +107,12 @@ class Turns:
                 await self._answer(run, group, refused)
             finally:
                 del self._runs[turn]
+                _stop_timer(run)
 
         await run.task.start(group, body)
+        if self._has_timeouts and turn in self._runs:
+            run.timer = anyio.CancelScope()
+            group.start_soon(self._time, run, run.timer, group)
 
     def tasks(self) -> list[HandlerTask]:
         """Return the tasks that have not ended."""
@@ -137,7 +146,9 @@ class Turns:
         else:
             error = await self._call_handlers(run)
         run.handlers_done = True
-        if error is not None and not _is_lost_race(error, run.turn):
+        if isinstance(error, LimitExceeded):
+            self._reports.exceeded(error, group, event_id=run.turn.event_id)
+        elif error is not None and not _is_lost_race(error, run):
             self._reports.report(error, group, event_id=run.turn.event_id)
         await self._settle(run, error)
 
@@ -153,8 +164,11 @@ class Turns:
 
     async def _settle(self, run: TurnRun, error: Exception | None) -> None:
         """Give a turn whose handlers are done the terminator it is still owed (Rule 1)."""
-        turn = run.turn
-        if run.replying or not turn.in_flight:
+        if not (run.replying or run.timed_out):
+            await self._conclude(run.turn, error)
+
+    async def _conclude(self, turn: Turn, error: Exception | None) -> None:
+        if not turn.in_flight:
             return
         try:
             silent = turn.state is TurnState.WAITING
@@ -167,6 +181,46 @@ class Turns:
             await self._end(turn)
         except LocalProtocolError:
             pass  # interrupted, or hung up, on the way: nothing is owed any more
+
+    @property
+    def _has_timeouts(self) -> bool:
+        limits = self._options.limits
+        return limits.first_word_timeout is not None or limits.handler_timeout is not None
+
+    async def _time(self, run: TurnRun, scope: anyio.CancelScope, group: TaskGroup) -> None:
+        """Prompt or end a turn that takes too long; cancelled with its handler's end."""
+        limits = self._options.limits
+        bounds = (
+            ("first_word_timeout", limits.first_word_timeout, self._prompt),
+            ("handler_timeout", limits.handler_timeout, self._time_out),
+        )
+        set_ones = [(seconds, name, act) for name, seconds, act in bounds if seconds is not None]
+        begun = anyio.current_time()
+        with scope:
+            for seconds, name, act in sorted(set_ones, key=lambda bound: bound[0]):
+                await anyio.sleep_until(begun + seconds)
+                await act(run, LimitExceeded(name, seconds), group)
+
+    async def _prompt(self, run: TurnRun, error: LimitExceeded, group: TaskGroup) -> None:
+        """Say something in the place of a handler that has not said a word yet."""
+        turn = run.turn
+        if turn.state is not TurnState.WAITING:
+            return
+        self._reports.exceeded(error, group, event_id=turn.event_id)
+        text = self._fallback_text(error)
+        if text:
+            with suppress(LocalProtocolError):
+                await self._say(turn)(text)
+
+    async def _time_out(self, run: TurnRun, error: LimitExceeded, group: TaskGroup) -> None:
+        """End a turn in the place of its handler, however long that cleans up."""
+        if not run.turn.in_flight:
+            return
+        run.timed_out = run.handlers_done = True
+        run.timer = None  # the handler's end must not cut off what is said here
+        run.task.cancel()
+        self._reports.exceeded(error, group, event_id=run.turn.event_id)
+        await self._conclude(run.turn, error)
 
     def _fallback_text(self, error: Exception | None) -> str | None:
         try:
@@ -183,6 +237,7 @@ class Turns:
 
     async def _end(self, turn: Turn) -> None:
         await self._outbox.writer(self._conn.end_turn)(turn)
+        self._session.turn_ended()
         if self._options.debug:
             trace.replied(turn)
 
@@ -207,8 +262,15 @@ class Turns:
         logger.warning(message, extra=self._reports.context(event_id))
 
 
-def _is_lost_race(error: Exception, turn: Turn) -> bool:
+def _stop_timer(run: TurnRun) -> None:
+    if run.timer is not None:
+        run.timer.cancel()
+
+
+def _is_lost_race(error: Exception, run: TurnRun) -> bool:
     """Tell an error that only says "too late" from one that somebody must hear of."""
     if isinstance(error, ConnectionClosedError):
         return True
-    return isinstance(error, StaleTurnError) and turn.interrupted
+    if run.timed_out:
+        return isinstance(error, LocalProtocolError)
+    return isinstance(error, StaleTurnError) and run.turn.interrupted

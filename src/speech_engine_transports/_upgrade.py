@@ -132,7 +132,7 @@ def refusal_bytes(refusal: Refusal) -> bytes:
     """Return the whole HTTP response; a 426 must say to what (RFC 9110, 15.5.22)."""
     lines = [
         f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}",
-        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Type: {refusal.content_type}",
         f"Content-Length: {len(refusal.body.encode())}",
     ]
     if refusal.status == HTTPStatus.UPGRADE_REQUIRED:

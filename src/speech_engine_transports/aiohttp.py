@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -20,7 +21,7 @@ from speech_engine_proto import Limits
 
 from ._mounted import UPGRADE_REQUIRED, Mounted
 from ._socket import Request, Socket
-from .server import SpeechEngineServer
+from .server import Refusal, SpeechEngineServer
 
 try:
     from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
@@ -161,7 +162,11 @@ async def listen(server: SpeechEngineServer) -> AsyncGenerator[int]:
     """
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", _handler_of(Mounted(server, prepared=True)))
-    _close_at_shutdown(app, server)
+
+    async def close_all(_: web.Application) -> None:
+        await server.close_all()
+
+    app.on_shutdown.append(close_all)
     runner = web.AppRunner(app, handle_signals=False, access_log=None)
     await runner.setup()
     try:
@@ -175,11 +180,11 @@ async def listen(server: SpeechEngineServer) -> AsyncGenerator[int]:
 def handler(**options: Any) -> RequestHandler:
     """Make a request handler for a route of your own.
 
-    Close its conversations when your application shuts down, or use `attach`, which does::
+    End its conversations when your application shuts down, or use `attach`, which does::
 
         talk = handler(on_transcript=on_transcript)
         app.router.add_get("/ws/{tenant}", talk)
-        app.on_shutdown.append(lambda app: talk.server.close_all())
+        app.on_shutdown.append(lambda app: talk.server.drain(25))
 
     Args:
         options: those of `SpeechEngineServer`, except those of its listener. The API key is read
@@ -194,8 +199,9 @@ def handler(**options: Any) -> RequestHandler:
 def attach(app: web.Application, path: str, **options: Any) -> SpeechEngineServer:
     """Add a route for conversations to an application that does not run yet.
 
-    The API key is read when the application starts; when it shuts down, every conversation is
-    closed with 1001.
+    The API key is read when the application starts. When it shuts down, replies in flight end and
+    every conversation is closed with 1001, see `SpeechEngineServer.drain`; aiohttp has closed its
+    listener by then. Add `SpeechEngineServer.health` to a route of yours if something asks for it.
 
     Args:
         app: your application.
@@ -211,8 +217,12 @@ def attach(app: web.Application, path: str, **options: Any) -> SpeechEngineServe
         mounted.prepare()
 
     app.router.add_get(path, _handler_of(mounted), allow_head=False)
+
+    async def drain(_: web.Application) -> None:
+        await mounted.server.drain(mounted.server.drain_timeout)
+
     app.on_startup.append(prepare)
-    _close_at_shutdown(app, mounted.server)
+    app.on_shutdown.append(drain)
     return mounted.server
 
 
@@ -254,11 +264,17 @@ def _handler_of(mounted: Mounted) -> RequestHandler:
     async def talk(request: web.Request) -> web.StreamResponse:
         mounted.prepare()
         ours = _to_request(request)
-        refusal = await server.admit(ours, request.headers.items())
+        try:
+            async with asyncio.timeout(server.limits.handshake_timeout):
+                refusal = await server.admit(ours, request.headers.items())
+        except TimeoutError:
+            server.exceed("handshake_timeout")
+            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no decision in time\n")
         if refusal is not None:
-            return _refuse(refusal.status, refusal.body)
+            return _refuse(refusal)
         if request.headers.get("Upgrade", "").strip().lower() != "websocket":
-            return _refuse(426, UPGRADE_REQUIRED, Upgrade="websocket")
+            required = Refusal(HTTPStatus.UPGRADE_REQUIRED, UPGRADE_REQUIRED)
+            return _refuse(required, Upgrade="websocket")
         ws = web.WebSocketResponse(**_options(server.limits))
         await ws.prepare(request)
         await server.converse(AiohttpSocket(ws))
@@ -282,18 +298,12 @@ def _options(limits: Limits) -> dict[str, Any]:
     }
 
 
-def _refuse(status: int, body: str, **headers: str) -> web.Response:
+def _refuse(refusal: Refusal, **headers: str) -> web.Response:
     """Answer, and close the connection after it: a refused peer keeps no socket of ours."""
-    response = web.Response(status=status, text=body, headers=headers)
+    headers["Content-Type"] = refusal.content_type
+    response = web.Response(status=refusal.status, body=refusal.body.encode(), headers=headers)
     response.force_close()
     return response
-
-
-def _close_at_shutdown(app: web.Application, server: SpeechEngineServer) -> None:
-    async def close_all(_: web.Application) -> None:
-        await server.close_all()
-
-    app.on_shutdown.append(close_all)
 
 
 def _port_of(runner: web.AppRunner) -> int:

@@ -18,6 +18,7 @@ import anyio
 import anyio.lowlevel
 
 from ._mounted import UPGRADE_REQUIRED, Mounted
+from ._sigterm import drain_before_sigterm
 from ._socket import Headers, Request, Socket
 from .server import Refusal, SpeechEngineServer
 
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-__all__ = ["ASGIApp", "ASGISocket", "StarletteSocket", "app", "connect", "listen", "serve"]
+__all__ = [
+    "ASGIApp",
+    "ASGISocket",
+    "StarletteSocket",
+    "app",
+    "connect",
+    "lifespan",
+    "listen",
+    "serve",
+]
 
 CLOSE_SECONDS = 10.0
 """For a close frame to get into the transport's buffer, where the peer reads nothing."""
@@ -177,9 +187,9 @@ class ASGIApp:
         except RuntimeError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()  # lifespan.shutdown
-        await self.server.close_all()
+        async with lifespan(self.server):
+            await send({"type": "lifespan.startup.complete"})
+            await receive()  # lifespan.shutdown
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _admit(self, scope: Scope) -> Refusal | None:
@@ -191,7 +201,7 @@ def app(**options: Any) -> ASGIApp:
     """Make an ASGI application: for an ASGI server, or to mount in another application.
 
     The API key is read at startup, where the server or framework has a lifespan, else at the first
-    request. At shutdown every conversation is closed with 1001.
+    request. At SIGTERM and at shutdown it drains, see `lifespan`.
 
     Args:
         options: those of `SpeechEngineServer`, except those of its listener. The length of a
@@ -201,6 +211,33 @@ def app(**options: Any) -> ASGIApp:
         TypeError: an unknown option or callback.
     """
     return ASGIApp(Mounted.with_options(options))
+
+
+@asynccontextmanager
+async def lifespan(server: SpeechEngineServer) -> AsyncGenerator[None]:
+    """Drain a server when the process that runs your application is told to end.
+
+    `app` does this by itself where it gets a lifespan. An application of yours, with routes that
+    use `SpeechEngineServer.handle_connection` or with `app` mounted in it, does it in its own::
+
+        @asynccontextmanager
+        async def lifespan(_: FastAPI):
+            async with speech_engine_transports.asgi.lifespan(server):
+                yield
+
+    SIGTERM drains before the ASGI server hears of it, which under uvicorn would cut every call
+    with 1012; ``handle_signals=False`` leaves the signal alone. The end of the block drains too.
+
+    Args:
+        server: drained within its ``drain_timeout``.
+    """
+
+    async def drain() -> None:
+        await server.drain(server.drain_timeout)
+
+    async with drain_before_sigterm(server.handle_signals, drain):
+        yield
+    await drain()
 
 
 async def serve(**options: Any) -> None:
@@ -279,7 +316,7 @@ async def _respond(
     send: Send, kind: str, refusal: Refusal, headers: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:
     # No length: uvicorn 0.50 adds its own to a refused upgrade, and clients choke on two of them.
-    fields = [(b"content-type", b"text/plain; charset=utf-8"), *headers]
+    fields = [(b"content-type", refusal.content_type.encode()), *headers]
     await send({"type": f"{kind}.start", "status": refusal.status.value, "headers": fields})
     await send({"type": f"{kind}.body", "body": refusal.body.encode()})
 

@@ -107,7 +107,12 @@ async def listen(server: SpeechEngineServer) -> AsyncGenerator[int]:
     async def check(ws: ServerConnection, request: HTTPRequest) -> Response | None:
         headers = list(request.headers.raw_items())
         refusal = await server.admit(_request_of(ws), headers)
-        return None if refusal is None else ws.respond(refusal.status, refusal.body)
+        if refusal is None:
+            return None
+        response = ws.respond(refusal.status, refusal.body)
+        del response.headers["Content-Type"]  # these headers keep what they are given twice
+        response.headers["Content-Type"] = refusal.content_type
+        return response
 
     async def converse(ws: ServerConnection) -> None:
         await server.converse(WebsocketsSocket(ws))
@@ -119,6 +124,7 @@ async def listen(server: SpeechEngineServer) -> AsyncGenerator[int]:
         process_request=check,
         ssl=server.ssl,
         compression=None,
+        open_timeout=server.limits.handshake_timeout,
         max_size=server.limits.max_frame_bytes,
         ping_interval=KEEPALIVE_SECONDS,
         ping_timeout=KEEPALIVE_SECONDS,

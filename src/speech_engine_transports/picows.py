@@ -32,7 +32,6 @@ except ImportError as error:  # pragma: no cover - the message is tested in a ba
     ) from error
 
 from ._picows_connections import (
-    HANDSHAKE_SECONDS,
     PicowsConnections,
     library_logger,
     request_of,
@@ -57,6 +56,12 @@ KEEPALIVE: dict[str, Any] = {
 
 CLOSE_SECONDS = 10.0
 """How long a peer may take to answer a close frame."""
+
+FOREVER = 1e9
+"""Seconds, for picows, which wants a number."""
+
+OPEN_SECONDS = 10.0
+"""For dialling and the upgrade, as the service's other end allows (fact sheet 1.6)."""
 
 MAX_QUEUED = 16
 """Messages that wait for the session before reading pauses; a session reads at once."""
@@ -273,7 +278,7 @@ async def listen(server: SpeechEngineServer) -> AsyncGenerator[int]:
         server.host,
         server.port,
         ssl=server.ssl,
-        websocket_handshake_timeout=HANDSHAKE_SECONDS,
+        websocket_handshake_timeout=server.limits.handshake_timeout or FOREVER,
         max_frame_size=server.limits.max_frame_bytes,
         logger_name=library_logger,
         **KEEPALIVE,
@@ -311,7 +316,7 @@ async def connect(
         url,
         ssl_context=ssl,
         extra_headers=list(headers),
-        websocket_handshake_timeout=HANDSHAKE_SECONDS,
+        websocket_handshake_timeout=OPEN_SECONDS,
         max_frame_size=limits.max_frame_bytes,
         max_redirects=0,
         logger_name=library_logger,

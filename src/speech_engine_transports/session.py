@@ -21,7 +21,6 @@ from speech_engine_proto import (
     ConversationEnded,
     ConversationStarted,
     ErrorReceived,
-    Limits,
     MessageIgnored,
     PingReceived,
     ProtocolViolation,
@@ -41,18 +40,21 @@ from ._sockets import as_socket
 from ._tasks import HandlerTask
 from ._turns import Turns, current_run
 from .errors import ServiceError
+from .limits import with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anyio.abc import TaskGroup, TaskStatus
 
+    import speech_engine_proto
     from speech_engine_proto import AgentEvent, Turn
 
     from ._handlers import Handler
     from ._options import Fallback
     from ._replies import Response
     from ._socket import Request, Socket, WebSocketLike
+    from .errors import LimitExceeded
 
 __all__ = ["SpeechEngineSession"]
 
@@ -76,7 +78,7 @@ class SpeechEngineSession:
             starts, instead of letting them overlap.
         adopt_resends: let a reply that has not said a word yet go on when the service asks the
             same again under a new id.
-        limits: the bounds on what the service may send.
+        limits: the bounds of this conversation; see `Limits`.
         cancel_grace: seconds that a cancelled handler gets at the end of the conversation before
             a warning names it.
 
@@ -89,8 +91,10 @@ class SpeechEngineSession:
         "__weakref__",
         "_conn",
         "_end_task",
+        "_group",
         "_handlers",
         "_init_task",
+        "_leave_code",
         "_left",
         "_options",
         "_outbox",
@@ -100,6 +104,7 @@ class SpeechEngineSession:
         "_socket",
         "_started",
         "_turns",
+        "received",
     )
 
     def __init__(
@@ -111,7 +116,7 @@ class SpeechEngineSession:
         extract: Callable[[Any], str | None] = extract_text,
         serialize_turns: bool = False,
         adopt_resends: bool = True,
-        limits: Limits | None = None,
+        limits: speech_engine_proto.Limits | None = None,
         cancel_grace: float = 5.0,
     ) -> None:
         self._options = SessionOptions(
@@ -120,7 +125,7 @@ class SpeechEngineSession:
             extract=extract,
             serialize_turns=serialize_turns,
             adopt_resends=adopt_resends,
-            limits=limits or Limits(),
+            limits=with_defaults(limits),
             cancel_grace=cancel_grace,
         )
         self._set_up(as_socket(ws), Handlers())
@@ -141,8 +146,11 @@ class SpeechEngineSession:
         self._handlers = handlers
         self._conn = AgentConnection(adopt_resends=options.adopt_resends, limits=options.limits)
         self._outbox = Outbox(socket)
-        self._reports = Reports(self, handlers)
+        self._reports = Reports(self, handlers, options.calls.exceeded)
         self._turns = Turns(self, self._conn, self._outbox, self._reports, handlers, options)
+        self._group: TaskGroup | None = None
+        self._leave_code: int | None = None
+        self.received = 0
         self._init_task: HandlerTask | None = None
         self._end_task: HandlerTask | None = None
         self._read_scope: anyio.CancelScope | None = None
@@ -164,6 +172,16 @@ class SpeechEngineSession:
     def request(self) -> Request:
         """The upgrade request: path, query, headers without the token, peer."""
         return self._socket.request
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write waits for the peer at this moment."""
+        return self._outbox.waiting > 0
+
+    @property
+    def written(self) -> int:
+        """How many writes have ended, for whoever looks whether the peer still reads."""
+        return self._outbox.ended
 
     @property
     def turn(self) -> Turn | None:
@@ -236,6 +254,40 @@ class SpeechEngineSession:
         if self._reading and self._read_scope is not None:
             self._read_scope.cancel()
 
+    def leave(self, code: int = 1001) -> None:
+        """Close the socket as soon as no reply is in flight: at once, or after the terminator.
+
+        The conversation then ends as if the peer had left; `close` does not wait for a reply.
+        """
+        self._leave_code = code
+        self.turn_ended()
+
+    def turn_ended(self) -> None:
+        """Leave, if that was asked and no reply is in flight any more. For `Turns`."""
+        turn, code = self._conn.turn, self._leave_code
+        if code is not None and self._group is not None and not (turn and turn.in_flight):
+            self._leave_code = None
+            self._group.start_soon(self.close_socket, code, "going away")
+
+    def exceed(self, error: LimitExceeded, code: int | None) -> None:
+        """End the conversation for a bound that was passed; without a code the connection drops.
+
+        For `Watch`.
+        """
+        assert self._group is not None
+        self._reports.exceeded(error, self._group)
+        if code is None:
+            self._socket.abort()
+        else:
+            self._group.start_soon(self.close_socket, code, error.limit)
+
+    async def close_socket(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket at once; the conversation ends as if the peer had. For `Calls`."""
+        try:
+            await self._socket.close(code, reason)
+        except Exception as error:
+            logger.debug("closing the socket: %s", type(error).__name__)
+
     async def run(self) -> None:
         """Run the conversation until it is over.
 
@@ -250,12 +302,15 @@ class SpeechEngineSession:
         self._started = True
         if not self._handlers.has(USER_TRANSCRIPT):
             logger.warning("no handler for transcripts: the agent will be silent")
-        with single_exception():
-            async with anyio.create_task_group() as group:
+        calls = self._options.calls
+        with single_exception(), calls.hold(self):
+            async with anyio.create_task_group() as self._group:
                 try:
-                    with anyio.CancelScope() as self._read_scope:
-                        await self._read(group)
-                    await self._finish(group)
+                    self.turn_ended()
+                    with calls.watch.over(self, self._group):
+                        with anyio.CancelScope() as self._read_scope:
+                            await self._read(self._group)
+                    await self._finish(self._group)
                 except BaseException:
                     await self._cut_off()
                     raise
@@ -270,6 +325,7 @@ class SpeechEngineSession:
             if message is None:
                 self._conn.receive_eof()
             else:
+                self.received += 1
                 await self._on_event(self._conn.receive(message), group)
 
     async def _on_event(self, event: AgentEvent, group: TaskGroup) -> None:
@@ -316,7 +372,7 @@ class SpeechEngineSession:
         working = self._tasks()
         for task in working:
             task.cancel()
-        await group.start(self._close_socket)
+        await group.start(self._finish_socket)
         if not self._left:
             ended = isinstance(self._conn.receive_eof(), ConversationEnded)
             event = CLOSE if ended else DISCONNECTED
@@ -360,11 +416,8 @@ class SpeechEngineSession:
             logger.warning(text, task.name, grace, extra=self._reports.context())
         return left
 
-    async def _close_socket(
+    async def _finish_socket(
         self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         task_status.started()
-        try:
-            await self._socket.close(1000)
-        except Exception as error:
-            logger.debug("closing the socket: %s", type(error).__name__)
+        await self.close_socket()

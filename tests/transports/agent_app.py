@@ -5,22 +5,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import trio
+from trio.lowlevel import current_trio_token
 
 from speech_engine_transports.asgi import app as make_app
 
 from .caller import KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from speech_engine_transports import ConversationMessage, SpeechEngineSession
 
 PIECE = "x" * 60_000
 
 
 class Agent:
-    """Answers ``pid``, ``events``, ``sent`` and ``request``; ``flood`` talks until it is cut off.
+    """Answers ``pid``, ``events``, ``sent`` and ``request``; ``flood`` talks until it is cut off,
+    ``hold`` until `let_go`.
 
     It notes what happens to conversations that have an id.
     """
@@ -28,6 +38,12 @@ class Agent:
     def __init__(self) -> None:
         self.sent = 0
         self.events: list[str] = []
+        self._held: list[Callable[[], object]] = []
+
+    def let_go(self) -> None:
+        """End the replies to ``hold``, from whatever thread."""
+        for wake in self._held:
+            wake()
 
     async def on_transcript(
         self, transcript: list[ConversationMessage], session: SpeechEngineSession
@@ -45,12 +61,30 @@ class Agent:
                 request = session.request
                 seen = [request.path, request.query, request.headers.get("x-who"), request.peer]
                 await session.send_response(json.dumps(seen))
+            case "hold":
+                await session.send_response("held", final=False)
+                await self._hold()
+                await session.send_response(" and let go")
+            case "hold until drained":
+                await session.send_response("held", final=False)
+                while app.server.health["state"] == "serving":
+                    await anyio.lowlevel.checkpoint()
+                await session.send_response(" and let go")
             case "bye":
                 session.close()
             case text:
                 if text == "stop":
                     self._note("heard stop", session)
                 await session.send_response(f"You said {text}")
+
+    async def _hold(self) -> None:
+        event = anyio.Event()
+        if trio.lowlevel.in_trio_run():
+            self._held.append(partial(current_trio_token().run_sync_soon, event.set))
+        else:
+            loop = asyncio.get_running_loop()
+            self._held.append(partial(loop.call_soon_threadsafe, event.set))
+        await event.wait()
 
     async def _flood(self, session: SpeechEngineSession) -> None:
         try:

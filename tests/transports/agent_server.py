@@ -34,7 +34,14 @@ COMMANDS = {
 
 @contextmanager
 def running(name: str) -> Generator[int]:
-    """Run a server while the block runs, and yield its port.
+    """Run a server while the block runs, and yield its port."""
+    with started(name) as (port, _):
+        yield port
+
+
+@contextmanager
+def started(name: str) -> Generator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run a server while the block runs, and yield its port and its process.
 
     Its listening socket is ours, so that a caller who is early waits instead of being refused.
     """
@@ -51,7 +58,7 @@ def running(name: str) -> Generator[int]:
             start_new_session=True,
         )
         try:
-            yield listener.getsockname()[1]
+            yield listener.getsockname()[1], process
         finally:
             process.terminate()
             try:

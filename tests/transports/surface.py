@@ -8,12 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 import trustme
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from speech_engine_proto import Limits
-from speech_engine_transports import SpeechEngineServer
+from speech_engine_transports import Limits, SpeechEngineServer
 
 from .agent_app import PIECE, Agent
 from .caller import INIT, KEY, Caller, answer_to, ask, call, reply_to, token, transcript
@@ -42,6 +43,12 @@ async def happened(port: int, event: str) -> None:
     async with call(port) as ws:
         while event not in json.loads(await ask(ws, "events")):
             pass
+
+
+async def draining(server: SpeechEngineServer) -> None:
+    """Return when the server drains; it may run in another thread."""
+    while server.health["state"] != "draining":
+        await anyio.lowlevel.checkpoint()
 
 
 async def interrupt_a_flood(port: int, *, shielded: bool = False) -> None:
@@ -84,6 +91,10 @@ class ServerSurface:
         server = SpeechEngineServer(host="127.0.0.1", port=0, transport=self.transport, **settings)
         async with server:
             yield server
+
+    async def drain(self, server: SpeechEngineServer, *arguments: Any) -> bool:
+        """Drain the server in its own event loop."""
+        return await server.drain(*arguments)
 
     async def test_it_holds_a_conversation(self) -> None:
         async with self.serving() as server, call(server.port) as ws:
@@ -225,6 +236,78 @@ class ServerSurface:
         with pytest.raises(OSError, match="onnect"):
             async with call(server.port):
                 pass
+
+    async def test_health(self) -> None:
+        request = b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+        async with self.serving() as server, call(server.port) as ws:
+            await ws.send(transcript("hold", 1))
+            assert json.loads(await ws.recv())["content"] == "held"
+            head, _, body = (await answer_to(server.port, request)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert b"application/json" in head
+            assert b'{"state": "serving", "calls": 1}' in body
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.drain, server)
+                await draining(server)
+                answer = await answer_to(server.port, request)
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b'{"state": "draining", "calls": 1}' in answer
+                self.agent.let_go()
+
+    async def test_a_server_that_drains_ends_replies_and_takes_no_calls(self) -> None:
+        async with self.serving() as server, AsyncExitStack() as calls:
+            held = [await calls.enter_async_context(call(server.port)) for _ in range(200)]
+            for ws in held:
+                await ws.send(transcript("hold", 1))
+                assert json.loads(await ws.recv())["content"] == "held"
+            idle = await calls.enter_async_context(call(server.port))
+            assert await ask(idle, "hello") == "You said hello"
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.drain, server)
+                await idle.wait_closed()
+                assert idle.close_code == 1001
+                assert await refusal(server.port, "/ws", token()) == (503, "going away\n")
+                self.agent.let_go()
+            for ws in held:
+                assert await reply_to(ws, 1) == " and let go"
+                await ws.wait_closed()
+                assert ws.close_code == 1001
+
+    async def test_what_does_not_end_in_time_is_cut_off(self) -> None:
+        async with self.serving() as server, call(server.port) as ws:
+            await ws.send(transcript("hold", 1))
+            assert json.loads(await ws.recv())["content"] == "held"
+            assert await self.drain(server, 0.01) is False
+            await ws.wait_closed()
+            assert ws.close_code == 1001
+
+    async def test_calls_may_be_waited_for(self) -> None:
+        async with self.serving() as server, call(server.port) as ws:
+            assert await ask(ws, "hello", 1) == "You said hello"
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.drain, server, None, "finish")
+                await draining(server)
+                assert await ask(ws, "again", 2) == "You said again"
+                assert await refusal(server.port, "/ws", token()) == (503, "going away\n")
+                await ws.send(CLOSE)
+            await ws.wait_closed()
+            assert ws.close_code == 1000
+
+    async def test_no_more_calls_than_there_is_room_for(self) -> None:
+        async with self.serving(limits=Limits(max_sessions=2)) as server:
+            async with call(server.port) as first, call(server.port) as second:
+                assert await ask(first, "hello") == "You said hello"
+                assert await ask(second, "hello") == "You said hello"
+                full = (503, "too many conversations\n")
+                assert await refusal(server.port, "/ws", token()) == full
+                assert await refusal(server.port, "/ws") == (401, "authorization failed\n")
+                assert await refusal(server.port, OTHER_PATH, token()) == (404, "not found\n")
+                assert server.exceeded == {"max_sessions": 1}
+                assert await ask(second, "there?") == "You said there?"
+            while server.health["calls"]:
+                await anyio.lowlevel.checkpoint()
+            async with call(server.port) as third:
+                assert await ask(third, "hello") == "You said hello"
 
     async def test_tls(self) -> None:
         authority = trustme.CA()

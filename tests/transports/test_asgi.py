@@ -18,7 +18,7 @@ from speech_engine_transports._sockets import as_socket
 from speech_engine_transports.asgi import ASGISocket, app, connect, serve
 
 from .agent_app import Agent
-from .agent_server import running
+from .agent_server import running, started
 from .caller import INIT, KEY, Caller, answer_to, ask, call, reply_to, token, transcript
 from .surface import ServerSurface, blocked, happened, interrupt_a_flood, refusal
 
@@ -39,10 +39,9 @@ class TestServer(ServerSurface):
     transport = "asgi"
 
 
+UVICORNS = ["uvicorn-sansio", "uvicorn-legacy", "uvicorn-wsproto"]
 ONE_PROCESS = [
-    "uvicorn-sansio",
-    "uvicorn-legacy",
-    "uvicorn-wsproto",
+    *UVICORNS,
     "hypercorn-asyncio",
     "hypercorn-trio",  # shields its writes, without a deadline
 ]
@@ -109,6 +108,19 @@ async def test_calls_reach_all_workers(server: str) -> None:
                 ws = await calls.enter_async_context(call(port))
                 pids.add(await ask(ws, "pid"))
     assert str(os.getpid()) not in pids
+
+
+@pytest.mark.parametrize("server", [*UVICORNS, "uvicorn-workers", "gunicorn", "hypercorn-asyncio"])
+async def test_sigterm_lets_the_reply_end(server: str) -> None:
+    """By itself, uvicorn would close the socket with 1012 in the middle of it."""
+    with started(server) as (port, process):
+        async with call(port) as ws:
+            await ws.send(transcript("hold until drained", 1))
+            assert json.loads(await ws.recv())["content"] == "held"
+            process.terminate()
+            assert await reply_to(ws, 1) == " and let go"
+            await ws.wait_closed()
+            assert ws.close_code == 1001
 
 
 @asynccontextmanager

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from speech_engine_proto import Limits
-from speech_engine_transports import Request, SpeechEngineServer, asyncio
+from speech_engine_transports import Limits, Request, SpeechEngineServer, asyncio
 from speech_engine_transports._socket import Headers
 from speech_engine_transports.asyncio import WebsocketsSocket
 from speech_engine_transports.testing import AdapterContract

@@ -17,8 +17,7 @@ from anyio.lowlevel import checkpoint
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode, Frame, Opcode
 
-from speech_engine_proto import Limits
-from speech_engine_transports import SpeechEngineServer, create_session
+from speech_engine_transports import Limits, SpeechEngineServer, create_session
 from speech_engine_transports.picows import MAX_QUEUED, Listener, connect, serve
 
 from .agent_app import Agent
@@ -83,15 +82,16 @@ class TestServer(ServerSurface):
         writer.close()
 
     async def test_a_decision_that_does_not_come_is_given_up(
-        self, monkeypatch: pytest.MonkeyPatch
+        self,
     ) -> None:
         async def authorize(request: Request) -> bool:
             await anyio.sleep_forever()
             return True
 
-        monkeypatch.setattr("speech_engine_transports._picows_connections.HANDSHAKE_SECONDS", 0)
-        async with self.serving(authorize=authorize) as server:
+        limits = Limits(handshake_timeout=0.05)
+        async with self.serving(authorize=authorize, limits=limits) as server:
             assert await answer_to(server.port, UPGRADE) == b""
+            assert server.exceeded == {"handshake_timeout": 1}
 
     async def test_a_peer_that_leaves_before_the_decision(self) -> None:
         asked, left = anyio.Event(), anyio.Event()

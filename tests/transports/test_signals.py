@@ -29,16 +29,25 @@ from speech_engine_transports import SpeechEngineServer
 async def endless(transcript, session):
     await session.send_response("well, ", final=False)
     try:
-        await anyio.sleep_forever()
+        let_go = asyncio.Event()
+        asyncio.get_running_loop().add_reader(sys.stdin, let_go.set)
+        await let_go.wait()
     finally:
+        asyncio.get_running_loop().remove_reader(sys.stdin)
         print("cancelled", flush=True)
         if {stubborn}:
             await anyio.sleep_forever()
 
+class Server(SpeechEngineServer):
+    async def drain(self, *arguments):
+        print("draining", flush=True)
+        return await super().drain(*arguments)
+
 async def main():
-    server = SpeechEngineServer(
+    server = Server(
         host="127.0.0.1", port=0, api_key="sk_test", handle_signals={handle},
-        on_transcript=endless, on_disconnect=lambda s: print("disconnected", flush=True),
+        drain_timeout={drain}, on_transcript=endless,
+        on_disconnect=lambda s: print("disconnected", flush=True),
     )
     async with server:
         print(server.port, flush=True)
@@ -61,6 +70,12 @@ class Process:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
+    def let_go(self) -> None:
+        """Let the handler return."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
     def close_code(self) -> int | None:
         try:
             self.ws.recv()
@@ -70,9 +85,13 @@ class Process:
 
 
 @contextmanager
-def process(*, handle: bool = True, stubborn: bool = False) -> Generator[Process]:
-    code = SERVER.format(handle=handle, stubborn=stubborn)
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+def process(
+    *, handle: bool = True, stubborn: bool = False, drain: float = 0.05
+) -> Generator[Process]:
+    code = SERVER.format(handle=handle, stubborn=stubborn, drain=drain)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
         try:
             assert child.stdout is not None
             url = f"ws://127.0.0.1:{child.stdout.readline().strip()}/"
@@ -89,6 +108,7 @@ def process(*, handle: bool = True, stubborn: bool = False) -> Generator[Process
 def test_a_signal_stops_the_server_with_a_call_on_the_line(number: signal.Signals) -> None:
     with process() as server:
         server.process.send_signal(number)
+        assert number == signal.SIGINT or server.line() == "draining"
         assert server.close_code() == 1001
         assert sorted([server.line(), server.line()]) == ["cancelled", "disconnected"]
         assert [server.line(), server.line()] == ["stopped", "done"]
@@ -97,11 +117,33 @@ def test_a_signal_stops_the_server_with_a_call_on_the_line(number: signal.Signal
 
 def test_a_second_signal_ends_a_server_that_cannot_stop() -> None:
     with process(stubborn=True) as server:
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGINT)
         assert server.close_code() == 1001
         server.line()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait() == -signal.SIGTERM
+
+
+def test_sigterm_lets_the_reply_end_and_then_closes() -> None:
+    with process(drain=60) as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert server.line() == "draining"
+        server.ws.send('{"type":"ping"}')
+        assert json.loads(server.ws.recv()) == {"type": "pong"}
+        server.let_go()
+        assert json.loads(server.ws.recv())["is_final"]
+        assert server.close_code() == 1001
+        assert sorted([server.line(), server.line()]) == ["cancelled", "disconnected"]
+        assert server.process.wait() == 0
+
+
+def test_a_signal_while_it_drains_ends_it_at_once() -> None:
+    with process(drain=60) as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert server.line() == "draining"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.close_code() == 1001
+        assert server.process.wait() == 0
 
 
 def test_signals_are_left_alone_where_that_is_asked() -> None:
