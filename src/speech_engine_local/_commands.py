@@ -150,7 +150,16 @@ def demo(
     show_default=True,
     help="Seconds that a pong may take.",
 )
-def chat_command(url: str, api_key: str | None, **seconds: float) -> None:
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    help="A header of the call, as an engine's request_headers; may be given several times.",
+)
+def chat_command(
+    url: str, api_key: str | None, headers: tuple[str, ...], **seconds: float
+) -> None:
     """Talk with the server at URL, in whatever language it is written.
 
     URL is its WebSocket address, such as ws://127.0.0.1:3001/ws. Without a terminal at stdin and
@@ -158,7 +167,9 @@ def chat_command(url: str, api_key: str | None, **seconds: float) -> None:
     """
     from . import chat
 
-    _run(chat.chat(url, api_key=api_key or None, patience=chat.Patience(**seconds)))
+    patience = chat.Patience(**seconds)
+    pairs = [_header(text) for text in headers]
+    _run(chat.chat(url, api_key=api_key or None, patience=patience, headers=pairs))
 
 
 @commands.command("cloud")
@@ -234,6 +245,13 @@ def _web_demo(agent: Agent, **options: Any) -> Coroutine[Any, Any, int]:
     except ImportError as error:
         raise click.ClickException(str(error)) from error
     return web_demo(agent, **options)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not (colon and name.strip() and text.isprintable() and text.isascii()):
+        raise click.UsageError("--header: expected 'NAME: VALUE'")
+    return name.strip(), value.strip()
 
 
 def _example_agent(words_per_second: float) -> tuple[Agent, str]:

@@ -134,18 +134,25 @@ async def demo(agent: Agent, *, port: int = 0, about: str, patience: Patience) -
     return 1 if failures.errors else code
 
 
-async def chat(url: str, *, api_key: str | None, patience: Patience) -> int:
+async def chat(
+    url: str,
+    *,
+    api_key: str | None,
+    patience: Patience,
+    headers: Iterable[tuple[str, str]] = (),
+) -> int:
     """Call a server that is already running, and hold a conversation.
 
     Args:
         url: its ``ws://`` or ``wss://`` address.
         api_key: signs the token; None sends none.
         patience: how long to wait for it.
+        headers: more headers of the upgrade request, as pairs.
 
     Returns:
         The exit code: 0, or 1 where there was no conversation or a rule was broken.
     """
-    return await _call(url, api_key, patience, _read_stdin)
+    return await _call(url, api_key, patience, _read_stdin, headers)
 
 
 async def follow_script(engine: LocalEngine, script: Iterable[Line], out: TextIO) -> None:
@@ -272,10 +279,11 @@ async def _call(
     api_key: str | None,
     patience: Patience,
     without_terminal: Callable[[LocalEngine], Awaitable[None]],
+    headers: Iterable[tuple[str, str]] = (),
 ) -> int:
     """Hold one conversation, by hand where there is a terminal, and tell how it went."""
     options: dict[str, Any] = attrs.asdict(patience)
-    engine = LocalEngine(url, api_key=api_key, **options)
+    engine = LocalEngine(url, api_key=api_key, headers=headers, **options)
     error: EngineError | None = None
     try:
         async with engine:

@@ -136,6 +136,21 @@ class TestChat:
         assert done.returncode == 1
         assert done.stderr.decode().startswith("speech-engine: broken rule: ")
 
+    async def test_it_sends_headers_as_an_engine_does(self) -> None:
+        async with raw_server(answering()) as server:
+            headers = ["--header", "X-Agent-Secret: a:b", "--header", "X-Tenant:7"]
+            await anyio.run_process(
+                [*COMMAND, "chat", server.url, *headers], input=b"hi\n", env=environment()
+            )
+        sent = server.requests[0].headers
+        assert (sent["x-agent-secret"], sent["x-tenant"]) == ("a:b", "7")
+
+    @pytest.mark.parametrize("header", ["no colon", ": no name", "X-A: b\r\nX-C: d", "X-A: \u00e9"])
+    def test_what_is_no_header_is_wrong_usage(self, header: str) -> None:
+        result = CliRunner().invoke(commands, ["chat", "ws://127.0.0.1:1/", "--header", header])
+        assert result.exit_code == 2
+        assert "expected 'NAME: VALUE'" in result.output
+
     async def test_the_key_comes_from_the_environment(self) -> None:
         async with raw_server(answering()) as server:
             await anyio.run_process(
