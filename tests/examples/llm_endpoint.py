@@ -1,7 +1,8 @@
 """An endpoint with OpenAI's streaming chat completions, on loopback.
 
 It does what the caller's newest words say: "think" sends no response at all, "go on" writes without
-an end, "fail" answers 500, "break" fails in mid stream; anything else is repeated, word by word.
+an end, "hold" waits in mid stream to be let go, "fail" answers 500, "break" fails in mid stream;
+anything else is repeated, word by word.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Endpoint:
         self.keys: list[str | None] = []
         self.arrived = asyncio.Event()
         self.gone = asyncio.Event()
+        self.let_go = asyncio.Event()
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -57,6 +59,11 @@ class Endpoint:
             case "go on":
                 response = await _begin(request, ["On ", "and ", "on "])
                 return await _never()
+            case "hold":
+                response = await _begin(request, ["One moment. "])
+                await self.let_go.wait()
+                await response.write(_event(_chunk({"content": "Here it is."})))
+                await response.write(b"data: [DONE]\n\n")
             case "break":
                 response = await _begin(request, ["I was "])
                 await response.write(_event(FAILURE))

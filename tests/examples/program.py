@@ -78,11 +78,24 @@ class Program:
         self.output += f"{line.decode()}\n"
         return line.decode()
 
-    async def end(self, number: signal.Signals) -> int:
-        """Send a signal, read the rest of what it prints, and return the exit code."""
+    async def says(self, text: str) -> None:
+        """Read lines up to one that has this text."""
+        while text not in await self.line():
+            pass
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, and do not wait."""
         self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Read the rest of what it prints, and return the exit code."""
         await self._read_rest()
         return await self._process.wait()
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal, read the rest of what it prints, and return the exit code."""
+        self.send(number)
+        return await self.ended()
 
     async def kill(self) -> None:
         """End it at once, if it runs: a test has failed already."""

@@ -137,13 +137,19 @@ async def test_a_signal_ends_it(number: signal.Signals) -> None:
         await ends_at(program, number, close_code=1001, exit_code=0)
 
 
-async def test_a_signal_closes_the_stream_of_the_model() -> None:
+async def test_sigterm_lets_the_reply_end() -> None:
     async with agent() as (program, endpoint), program.engine() as engine:
-        await engine.ask("think")
-        await endpoint.arrived.wait()
-        assert await program.end(signal.SIGTERM) == 0
+        reply = await engine.ask("hold")
+        async for _ in reply:
+            break
+        program.send(signal.SIGTERM)
+        await program.says("draining: 1 calls")
+        endpoint.let_go.set()
+        assert (await reply.wait()).text == "One moment. Here it is."
+        assert await program.ended() == 0
         await engine.wait_ended()
-        await endpoint.gone.wait()
+        assert engine.close_code == 1001
+        assert not engine.violations
         assert_clean(program)
 
 

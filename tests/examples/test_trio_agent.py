@@ -67,15 +67,27 @@ async def test_hanging_up_calls_the_order_off() -> None:
             pass
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_server_and_kitchen_in_order(number: signal.Signals) -> None:
+async def test_ctrl_c_ends_server_and_kitchen_in_order() -> None:
     async with running(NAME, *FOR_EVER) as program, program.engine() as engine:
         async for _ in await engine.ask("A pizza, please"):
             break
-        assert await program.end(number) == 0
+        assert await program.end(signal.SIGINT) == 0
         await engine.wait_ended()
         said = program.output
-        assert said.index("stopping") < said.index("called off") < said.index("kitchen is closed")
+        assert said.index("SIGINT") < said.index("called off") < said.index("kitchen is closed")
+        assert_clean(program)
+
+
+async def test_sigterm_lets_the_pizza_be_served() -> None:
+    async with running(NAME, "--seconds", "0.5") as program, program.engine() as engine:
+        reply = await engine.ask("A pizza, please")
+        async for _ in reply:
+            break
+        program.send(signal.SIGTERM)
+        assert (await reply.wait()).text == "One pizza, just a moment. Your pizza is ready."
+        assert await program.ended() == 0
+        await engine.wait_ended()
+        assert engine.close_code == 1001
         assert_clean(program)
 
 

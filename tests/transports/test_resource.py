@@ -14,7 +14,7 @@ KEY = "sk_test"
 
 
 def signed(key: str = KEY) -> str:
-    return sign_token(key, now=time.time())
+    return sign_token(key, now=time.time(), lifetime=86_400)  # made long before it is used
 
 
 @pytest.mark.parametrize(
