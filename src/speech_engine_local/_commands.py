@@ -157,9 +157,7 @@ def demo(
     metavar="'NAME: VALUE'",
     help="A header of the call, as an engine's request_headers; may be given several times.",
 )
-def chat_command(
-    url: str, api_key: str | None, headers: tuple[str, ...], **seconds: float
-) -> None:
+def chat_command(url: str, api_key: str | None, headers: tuple[str, ...], **seconds: float) -> None:
     """Talk with the server at URL, in whatever language it is written.
 
     URL is its WebSocket address, such as ws://127.0.0.1:3001/ws. Without a terminal at stdin and
