@@ -38,7 +38,7 @@ python_maximum_signature_line_length = 88
 # Names in signatures that lead nowhere on purpose: other libraries, and aliases that are described
 # where they are used.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections|contextlib|enum|hypothesis|msgspec|os)\..*"),
+    (r"py:.*", r"(collections|contextlib|enum|hypothesis|msgspec|os|pathlib)\..*"),
     (r"py:.*", r"(aiohttp|httpx|picows|trio_websocket|websockets)\..*"),
     (r"py:class", r"ssl_module\.SSLContext|deque|AbstractAsyncContextManager"),
     (r"py:class", r"Authorize|Fallback|Handler|Heard|Refusal|Response|Until"),

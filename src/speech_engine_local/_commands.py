@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ._journal_commands import record, replay
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
@@ -25,14 +27,16 @@ Examples:
   speech-engine chat ws://127.0.0.1:3001/ws
   echo "Hello" | speech-engine chat ws://127.0.0.1:3001/ws
   speech-engine cloud --db engines.db
+  speech-engine record --listen 127.0.0.1:4000 --to ws://127.0.0.1:3001/ws --dir journals
+  speech-engine replay journals/*.jsonl
 
 \b
 Environment:
-  ELEVENLABS_API_KEY  signs the token that `chat` sends; the key of `cloud`
+  ELEVENLABS_API_KEY  signs the token that `chat` and `replay` send; the key of `cloud`
   OPENAI_API_KEY      the key of `demo --llm openai`; having one asks for nothing
 
-Exit codes: 0; 1 where a rule was broken, or no conversation or cloud came about; 2 for wrong
-usage.
+Exit codes: 0; 1 where a rule was broken, a replay diverged, or no conversation or cloud came
+about; 2 for wrong usage.
 """
 
 
@@ -235,6 +239,10 @@ def cloud_command(
             audio=not no_audio,
         )
     )
+
+
+commands.add_command(record)
+commands.add_command(replay)
 
 
 def _web_demo(agent: Agent, **options: Any) -> Coroutine[Any, Any, int]:

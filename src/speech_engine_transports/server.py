@@ -80,6 +80,8 @@ class SpeechEngineServer:
         limits: the bounds of the server and of each conversation; see `Limits`.
         authorize: asked with the request after the token; False refuses with 403.
         fallback: said when a handler fails or ends without a word; see `SpeechEngineSession`.
+        record: wraps the WebSocket of each conversation before it begins, as a
+            ``speech_engine_local.journal.Recorder`` does, to write down what goes over it.
         handle_signals: end `serve` on SIGTERM, which drains first, and on SIGINT, where it runs in
             the main thread. A signal while it drains ends it at once.
         drain_timeout: seconds that replies in flight get at SIGTERM. 25: Kubernetes kills a pod
@@ -107,6 +109,7 @@ class SpeechEngineServer:
         limits: speech_engine_proto.Limits | None = None,
         authorize: Authorize | None = None,
         fallback: Fallback | None = None,
+        record: Callable[[Any], Socket] | None = None,
         handle_signals: bool = True,
         drain_timeout: float = 25.0,
         health_path: str | None = "/healthz",
@@ -125,6 +128,7 @@ class SpeechEngineServer:
         self._api_key = api_key
         self._keys: tuple[str, ...] = ()
         self._authorize = authorize
+        self._record = record
         self.handle_signals = handle_signals
         self._transport = transport
         self._handlers = Handlers.from_callbacks(callbacks)
@@ -148,6 +152,8 @@ class SpeechEngineServer:
 
         The caller must still ``await session.run()``.
         """
+        if self._record is not None:
+            ws = self._record(ws)
         return SpeechEngineSession.with_options(ws, self._handlers, self._options)
 
     async def converse(self, socket: Socket) -> None:
