@@ -7,7 +7,6 @@ import base64
 import json
 import logging
 import socket
-import warnings
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +15,6 @@ import attrs
 import httpx
 import pytest
 from anyio.to_thread import run_sync
-from elevenlabs import ElevenLabs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -26,17 +24,10 @@ from speech_engine_local.cloud import conversation as conversation_module
 from speech_engine_local.cloud import outbox as outbox_module
 from speech_engine_local.cloud import talk as talk_module
 from speech_engine_transports import SpeechEngineServer
+from speech_engine_transports.httpx import ElevenLabs
 
 from .memory import Beeps, initiation
 from .servers import Call, answering, raw_server
-
-with warnings.catch_warnings():  # names that websockets is about to drop
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from elevenlabs.conversational_ai.conversation import (
-        AsyncConversation,
-        Conversation,
-        ConversationInitiationData,
-    )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator
@@ -170,7 +161,7 @@ async def stage() -> AsyncGenerator[Stage]:
 
 @pytest.fixture
 def eleven(stage: Stage) -> Generator[ElevenLabs]:
-    """The official client, unchanged, with the cloud as its service."""
+    """A client of the management API, with the cloud as its service."""
     with httpx.Client() as http:
         yield ElevenLabs(api_key=KEY, base_url=stage.cloud.url, httpx_client=http)
 
@@ -281,107 +272,6 @@ class TestWhoMayTalk:
         await first.over(stage.cloud)
         async with stage.talk(engine) as third:
             assert await third.ask("hello") == "HELLO "
-
-
-class TestTheOfficialPythonClient:
-    """`elevenlabs.conversational_ai.conversation`, unchanged, in text."""
-
-    async def test_async_with_a_first_message_and_an_interruption(
-        self, stage: Stage, eleven: ElevenLabs
-    ) -> None:
-        engine = await stage.engine(auth={"enable_auth": True}, overrides={"first_message": True})
-        said: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
-
-        async def response(text: str) -> None:
-            said.put_nowait((text,))
-
-        async def correction(original: str, corrected: str) -> None:
-            said.put_nowait((original, corrected))
-
-        async def part(text: str, kind: Any) -> None:
-            if text == "FOREVER ":
-                said.put_nowait(("part", text))
-
-        conversation: Any = AsyncConversation(
-            eleven,
-            engine.engine_id,
-            requires_auth=True,
-            config=ConversationInitiationData(
-                conversation_config_override={"agent": {"first_message": "Good day."}}
-            ),
-            callback_agent_response=response,
-            callback_agent_response_correction=correction,
-            callback_agent_chat_response_part=part,
-        )
-        await conversation.start_session()
-        assert await said.get() == ("Good day.",)
-        await conversation.send_user_message("hello you")
-        assert await said.get() == ("HELLO YOU",)
-        await conversation.send_user_message("forever")
-        assert await said.get() == ("part", "FOREVER ")
-        await conversation.register_user_activity()
-        await conversation.send_contextual_update("nothing to say")
-        await conversation.send_user_message("stop")
-        assert await said.get() == ("FOREVER",)
-        assert await said.get() == ("FOREVER", "FOREVER")
-        assert await said.get() == ("STOP",)
-        await conversation.end_session()
-        conversation_id = await conversation.wait_for_session_end()
-        assert conversation_id is not None
-        assert conversation_id.startswith("conv_")
-        assert stage.agent.histories[-1] == [
-            ("agent", "Good day."),
-            ("user", "hello you"),
-            ("agent", "HELLO YOU "),
-            ("user", "forever"),
-            ("agent", "FOREVER "),
-            ("user", "stop"),
-        ]
-
-    async def test_sync(self, stage: Stage, eleven: ElevenLabs) -> None:
-        engine = await stage.engine(overrides={"first_message": True})
-        loop = asyncio.get_running_loop()
-        said: asyncio.Queue[str] = asyncio.Queue()
-
-        def response(text: str) -> None:  # in the client's own thread
-            loop.call_soon_threadsafe(said.put_nowait, text)
-
-        conversation = Conversation(
-            eleven,
-            engine.engine_id,
-            requires_auth=False,
-            config=ConversationInitiationData(
-                conversation_config_override={"agent": {"first_message": "Good day."}}
-            ),
-            callback_agent_response=response,
-        )
-        untyped: Any = conversation
-        untyped.start_session()
-        assert await said.get() == "Good day."
-        await run_sync(conversation.send_user_message, "hello")
-        assert await said.get() == "HELLO"
-        await run_sync(conversation.end_session)
-        conversation_id = await run_sync(conversation.wait_for_session_end)
-        assert conversation_id is not None
-        assert conversation_id.startswith("conv_")
-
-    async def test_learns_why_it_may_not_talk(self, eleven: ElevenLabs) -> None:
-        ended: asyncio.Queue[Any] = asyncio.Queue()
-
-        async def on_end(details: Any) -> None:
-            ended.put_nowait(details)
-
-        conversation: Any = AsyncConversation(
-            eleven,
-            "seng_unknown",
-            requires_auth=False,
-            callback_disconnect=on_end,
-        )
-        await conversation.start_session()
-        details = await ended.get()
-        await conversation.wait_for_session_end()
-        assert details.close_code == 1008
-        assert "expected the id of a Speech Engine" in details.close_reason
 
 
 class TestVoice:
