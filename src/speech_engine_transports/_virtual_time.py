@@ -1,16 +1,23 @@
 """Runs an async function in virtual time, on asyncio or on trio, and sees what it leaves behind.
 
-The clock stands still while anything can run, and then jumps to the next timer. That holds for
-what happens in memory: nothing here sees what a worker thread or the kernel still works on.
+Where sockets are real, so is the time. In virtual time the clock stands still while anything can
+run, and then jumps to the next timer. While a worker thread works it goes as on the wall; what the
+kernel still works on is not seen from here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ._virtual_threads import Threads
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
+    from contextlib import AbstractContextManager
 
     import trio
 
@@ -43,8 +50,12 @@ class World(Protocol):
         ...
 
 
-def world(backend: str) -> World:
+def world(backend: str, *, virtual: bool = True) -> World:
     """Return the world of a backend.
+
+    Args:
+        backend: ``"asyncio"`` or ``"trio"``.
+        virtual: whether time jumps; False is the time of the machine.
 
     Raises:
         ValueError: there is no such backend.
@@ -52,24 +63,18 @@ def world(backend: str) -> World:
     """
     match backend:
         case "asyncio":
-            return _Asyncio()
+            return _Asyncio(virtual)
         case "trio":
-            return _Trio()
+            return _Trio(virtual)
         case _:
             raise ValueError(f"backend: expected 'asyncio' or 'trio', got {backend!r}")
 
 
 class _Asyncio:
-    """asyncio with the clock of aiotools."""
+    """asyncio, in virtual time with the clock of aiotools."""
 
-    def __init__(self) -> None:
-        try:
-            from aiotools import VirtualClock
-        except ImportError:
-            raise ImportError(
-                "backend 'asyncio' needs aiotools: pip install 'speech-engine-proto[testing]'"
-            ) from None
-        self._clock = VirtualClock()
+    def __init__(self, virtual: bool) -> None:
+        self._clock = _virtual_clock() if virtual else nullcontext
         self._spawned: set[asyncio.Task[None]] = set()
 
     def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -81,7 +86,7 @@ class _Asyncio:
             loop.close()
 
     async def _run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with self._clock.patch_loop():
+        with self._clock():
             try:
                 await main()
             finally:
@@ -96,7 +101,44 @@ class _Asyncio:
         return asyncio.all_tasks()
 
     def describe(self, task: asyncio.Task[Any]) -> str:
-        return getattr(task.get_coro(), "__qualname__", task.get_name())
+        coroutine: Any = task.get_coro()
+        frame = getattr(coroutine, "cr_frame", None)
+        if frame is not None and frame.f_globals.get("__name__", "").startswith("anyio."):
+            return task.get_name()  # a child of a task group: anyio has named it for its function
+        return getattr(coroutine, "__qualname__", task.get_name())
+
+
+def _virtual_clock() -> Callable[[], AbstractContextManager[None]]:
+    """Return what makes the running loop's time virtual while its block runs."""
+    try:
+        from aiotools import VirtualClock
+    except ImportError:
+        raise ImportError(
+            "backend 'asyncio' needs aiotools: pip install 'speech-engine-proto[testing]'"
+        ) from None
+    clock, threads = VirtualClock(), Threads()
+
+    @contextmanager
+    def virtual() -> Generator[None]:
+        loop: Any = asyncio.get_running_loop()
+        selector: Any = loop._selector
+        wait = selector.select
+        with clock.patch_loop(), threads.watch():
+            jump = selector.select
+
+            def select(timeout: float | None = None) -> Any:
+                if not threads.working:
+                    return jump(timeout)
+                begun = time.monotonic()
+                ready = wait(timeout)
+                clock.vtime += time.monotonic() - begun
+                return ready
+
+            threads.watch_loop(loop)
+            selector.select = select
+            yield
+
+    return virtual
 
 
 async def _end_tasks() -> None:
@@ -113,18 +155,27 @@ async def _end_tasks() -> None:
 
 
 class _Trio:
-    """trio with the clock of its own testing tools."""
+    """trio, in virtual time with the clock of its own testing tools."""
 
-    def __init__(self) -> None:
+    def __init__(self, virtual: bool) -> None:
         try:
             import trio
             import trio.testing
         except ImportError:
             raise ImportError("backend 'trio' needs trio: pip install trio") from None
         self._trio = trio
+        self._virtual = virtual
 
     def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._trio.run(main, clock=self._trio.testing.MockClock(autojump_threshold=0))
+        if not self._virtual:
+            return self._trio.run(main)
+        clock = self._trio.testing.MockClock(autojump_threshold=0)
+
+        def go(works: bool) -> None:
+            clock.rate, clock.autojump_threshold = (1, math.inf) if works else (0, 0)
+
+        with Threads(go).watch(self._trio.to_thread):
+            return self._trio.run(main, clock=clock)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._trio.lowlevel.spawn_system_task(function)

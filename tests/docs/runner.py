@@ -111,6 +111,8 @@ class Reader:
         }
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         self._environment |= {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100"}
+        # Only the tests of our pytest plugin want them, and they say things on stderr.
+        self._environment["PYTEST_ADDOPTS"] = "-p no:asyncio -p no:trio"
         self._script = ""
         self._output: str | None = None
         self._unused: set[str] = set()
