@@ -27,16 +27,17 @@ Examples:
   speech-engine chat ws://127.0.0.1:3001/ws
   echo "Hello" | speech-engine chat ws://127.0.0.1:3001/ws
   speech-engine cloud --db engines.db
+  speech-engine check ws://127.0.0.1:3001/ws
   speech-engine record --listen 127.0.0.1:4000 --to ws://127.0.0.1:3001/ws --dir journals
   speech-engine replay journals/*.jsonl
 
 \b
 Environment:
-  ELEVENLABS_API_KEY  signs the token that `chat` and `replay` send; the key of `cloud`
+  ELEVENLABS_API_KEY  signs the token that `chat`, `check` and `replay` send; the key of `cloud`
   OPENAI_API_KEY      the key of `demo --llm openai`; having one asks for nothing
 
-Exit codes: 0; 1 where a rule was broken, a replay diverged, or no conversation or cloud came
-about; 2 for wrong usage.
+Exit codes: 0; 1 where a rule was broken, a check failed, a replay diverged, or no conversation or
+cloud came about; 2 for wrong usage.
 """
 
 
@@ -239,6 +240,62 @@ def cloud_command(
             audio=not no_audio,
         )
     )
+
+
+@commands.command("check")
+@click.argument("url", required=False)
+@click.option(
+    "--api-key",
+    envvar="ELEVENLABS_API_KEY",
+    metavar="KEY",
+    help="Signs the tokens. Better given as ELEVENLABS_API_KEY: other users of a machine can see "
+    "options. Without a key no token is sent, and checks of tokens are skipped.",
+)
+@click.option("--only", multiple=True, metavar="NAME", help="A check or a group; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+@click.option("--list", "show_list", is_flag=True, help="Show the checks, and call nobody.")
+@click.option(
+    "--serve",
+    metavar="TARGET",
+    help="Serve a ready target instead: asyncio, aiohttp, trio, asgi, picows, official-python or "
+    "official-typescript.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="With --serve: its port; 0 takes a free one.",
+)
+def check_command(
+    url: str | None,
+    api_key: str | None,
+    only: tuple[str, ...],
+    as_json: bool,
+    show_list: bool,
+    serve: str | None,
+    port: int,
+) -> None:
+    """Is the Speech Engine server at URL right?
+
+    Calls it as the service does, about a hundred times in less than 30 seconds, with right and
+    wrong messages, and says of each check what is documented, what was seen, and a verdict: pass,
+    fail, or "differs" where the documentation is silent and implementations differ. Checks that
+    need a handler which obeys are skipped unless the server is a ready target. The last checks
+    send what is known to end some servers: do not point it at one with real callers.
+    """
+    from . import _check_command
+
+    if (url is not None) + show_list + (serve is not None) != 1:
+        raise click.UsageError("expected one of URL, --list and --serve")
+    try:
+        if show_list:
+            click.echo(_check_command.show(only))
+        elif serve is not None:
+            sys.exit(_check_command.serve(serve, port=port, api_key=api_key or None))
+    except (ImportError, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if url is not None:
+        _run(_check_command.run(url, api_key=api_key or None, only=only, json=as_json))
 
 
 commands.add_command(record)
