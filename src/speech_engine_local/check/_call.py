@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from websockets.exceptions import ConnectionClosed
@@ -150,6 +150,11 @@ class Call:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.ws.transport.abort()
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether an error in the server has ended the call."""
+        return self.code == SERVER_ERROR
+
     def replies(self, id: int | None = 1) -> list[Frame]:
         """Return everything of a question's reply that has come so far."""
         return [f for f in self.frames if is_reply(f) and f.get("event_id") == id]
@@ -183,8 +188,13 @@ class Call:
         except ValueError:
             frame = None
         self.binary += isinstance(data, bytes)
-        self.frames.append(frame if isinstance(frame, dict) else {"type": None})
-        return self.frames[-1]
+        message: Frame = cast("Frame", frame) if isinstance(frame, dict) else {"type": None}
+        self.frames.append(message)
+        return message
+
+
+SERVER_ERROR = 1011
+"""The code with which a WebSocket library closes when the code above it failed."""
 
 
 def is_reply(frame: Frame) -> bool:

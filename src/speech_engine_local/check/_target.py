@@ -76,8 +76,8 @@ class Target:
     """
 
     url: str
-    api_key: str | None = attrs.field(default=None, repr=False)
-    patience: float = 8.0
+    api_key: str | None = attrs.field(repr=False)
+    patience: float
     run: str = attrs.field(factory=lambda: secrets.token_hex(4))
 
     def name(self, purpose: str) -> str:

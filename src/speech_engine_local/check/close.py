@@ -24,6 +24,8 @@ async def closes(target: Target) -> Finding:
         code = await call.end(_LEAVE_SECONDS)
         if code is None:
             return differs("it leaves that to the caller")
+        if call.is_broken:
+            return failed("closed with 1011: an error in the server")
         return passed("closed with 1000") if code == 1000 else differs(f"closed with {code}")
 
 

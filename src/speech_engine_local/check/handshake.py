@@ -30,7 +30,7 @@ async def token(target: Target) -> Finding:
 async def bearer(target: Target) -> Finding:
     [(name, value)] = target.token()
     answer = await target.knock([(name, f"Bearer {value}")])
-    return passed(answer.how) if answer.is_upgrade else differs(answer.how)
+    return passed(answer.how) if answer.is_upgrade else _otherwise(answer)
 
 
 @GROUP.check("no-token", f"a call without a token {_REFUSED}", key=True)
@@ -95,15 +95,13 @@ async def repeated(target: Target) -> Finding:
 @GROUP.check("query", "a query string is no part of the path", silent=True)
 async def query(target: Target) -> Finding:
     answer = await target.knock(target.token(), url=target.elsewhere("?check=1"))
-    return passed(answer.how) if answer.is_upgrade else differs(answer.how)
+    return passed(answer.how) if answer.is_upgrade else _otherwise(answer)
 
 
 @GROUP.check("path", "another path is refused with 404", silent=True)
 async def path(target: Target) -> Finding:
     answer = await target.knock(target.token(), url=target.elsewhere("/not-this-one"))
-    if answer.is_silence:
-        return failed(answer.how)
-    return passed(answer.how) if answer.status == 404 else differs(answer.how)
+    return passed(answer.how) if answer.status == 404 else _otherwise(answer)
 
 
 @GROUP.check("subprotocol", "a subprotocol that it does not know is not chosen", silent=True)
@@ -121,9 +119,8 @@ async def plain_get(target: Target) -> Finding:
     parts = urlsplit(target.url)
     lines = (f"GET {parts.path or '/'} HTTP/1.1", "Host: here", "Connection: close", "", "")
     answer = await target.send_raw("\r\n".join(lines).encode())
-    if answer.is_silence:
-        return failed(answer.how)
-    return passed(answer.how) if answer.status else differs(answer.how)
+    is_answer = (answer.status or 500) < 500
+    return passed(answer.how) if is_answer else _otherwise(answer)
 
 
 @GROUP.check(
@@ -153,9 +150,13 @@ def _refused(answer: Answer) -> Finding:
     """A refusal with a status says why; hanging up refuses as well. An error is no refusal."""
     if answer.status in (401, 403):
         return passed(answer.how)
-    if answer.is_upgrade or answer.is_silence or (answer.status or 0) >= 500:
-        return failed(answer.how)
-    return differs(answer.how)
+    return failed(answer.how) if answer.is_upgrade else _otherwise(answer)
+
+
+def _otherwise(answer: Answer) -> Finding:
+    """Neither silence nor an error of the server is an answer; any other one is only different."""
+    is_broken = answer.is_silence or (answer.status or 0) >= 500
+    return failed(answer.how) if is_broken else differs(answer.how)
 
 
 def _still_there(answer: Answer) -> Finding:

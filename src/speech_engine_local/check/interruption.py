@@ -33,8 +33,9 @@ async def answered(target: Target) -> Finding:
 async def stops(target: Target) -> Finding:
     async with target.call() as call:
         await _interrupt(call, "echo new words")
-        await call.reply(2)
-        later = [f for f in await call.listen(2.2) if f.get("event_id") == 1 and f.get("content")]
+        if await call.reply(2) != "new words":
+            return failed("its words are mixed with the new ones")
+        later = [f for f in await call.listen(2.2) if is_reply(f) and f.get("content")]
         return failed(f"{len(later)} more pieces of it") if later else passed("not a piece more")
 
 

@@ -29,7 +29,7 @@ async def no_init(target: Target) -> Finding:
         try:
             return await _answers(call)
         except Unseen as unseen:
-            return differs(str(unseen))
+            return failed(str(unseen)) if call.is_broken else differs(str(unseen))
 
 
 @GROUP.check("conversation-id", "the session knows the id that `init` gave it", commands=True)
@@ -93,7 +93,7 @@ async def binary(target: Target) -> Finding:
         try:
             return _answered(await call.reply(1))
         except Unseen as unseen:
-            return differs(str(unseen))
+            return failed(str(unseen)) if call.is_broken else differs(str(unseen))
 
 
 @GROUP.check("fragments", "a message in several WebSocket fragments is one message (RFC 6455)")
@@ -113,7 +113,7 @@ async def long_history(target: Target) -> Finding:
         try:
             return await _answers(call)
         except Unseen as unseen:
-            return differs(str(unseen))
+            return failed(str(unseen)) if call.is_broken else differs(str(unseen))
 
 
 @GROUP.check("two-calls", "two calls at once do not mix", commands=True)

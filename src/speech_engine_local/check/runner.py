@@ -65,6 +65,9 @@ _LATE = Finding(
     Verdict.SKIPPED, f"out of time: the run ends after {RUN_SECONDS:g} s; --only gives it more"
 )
 
+PATIENCE = 8.0
+"""Seconds that any other server gets for a reply."""
+
 READY_PATIENCE = 5.0
 """Seconds that a ready target gets for a reply: it needs no model."""
 
@@ -118,7 +121,11 @@ def select(names: Iterable[str]) -> tuple[Check, ...]:
 
 
 async def run_checks(
-    url: str, *, api_key: str | None = None, checks: Iterable[Check] = CHECKS
+    url: str,
+    *,
+    api_key: str | None = None,
+    checks: Iterable[Check] = CHECKS,
+    patience: float | None = None,
 ) -> Report:
     """Call a running server as the service does, and check what it does.
 
@@ -126,6 +133,7 @@ async def run_checks(
         url: its WebSocket address.
         api_key: signs the tokens; without one none is sent, and checks of tokens are skipped.
         checks: which; by default all.
+        patience: seconds that a reply may take; by default 8, and 5 for a ready target.
 
     Raises:
         ConnectError: nobody listens there, the address is none, or the call is refused and the
@@ -133,14 +141,14 @@ async def run_checks(
         AuthenticationError: the key cannot sign anything.
     """
     chosen = tuple(checks)
-    target = Target(url, api_key)
+    target = Target(url, api_key, patience or PATIENCE)
     where = await _find(target)
     findings: dict[str, Finding] = {}
     how = await _knock(target, chosen)
     ready = False
     with anyio.move_on_after(RUN_SECONDS):
         if ready := how is None and await _is_ready(target):
-            target = attrs.evolve(target, patience=READY_PATIENCE)
+            target = attrs.evolve(target, patience=patience or READY_PATIENCE)
         runnable = [c for c in chosen if _reason_to_skip(c, target, ready, how) is None]
         await _run_together([check for check in runnable if not check.alone], target, findings)
         for check in runnable:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import attrs
 
+from speech_engine_transports._groups import single_exception
+
 from .runner import READY, READY_REPLY
 
 if TYPE_CHECKING:
@@ -235,6 +237,17 @@ async def serving(name: str, *, port: int = 0, api_key: str) -> AsyncGenerator[s
         OSError: the port is taken.
         ValueError: there is no such target.
     """
+    if name not in (*TRANSPORTS, OFFICIAL_PYTHON):
+        raise ValueError(
+            f"expected one of {', '.join(TRANSPORTS)}, {OFFICIAL_PYTHON}; got {name!r}"
+        )
+    with single_exception():
+        async with _serving(name, port, api_key) as url:
+            yield url
+
+
+@asynccontextmanager
+async def _serving(name: str, port: int, api_key: str) -> AsyncGenerator[str]:
     async with anyio.create_task_group() as group:
         callbacks = Obedient(group).callbacks
         serve = _official if name == OFFICIAL_PYTHON else _ours
@@ -247,8 +260,6 @@ async def serving(name: str, *, port: int = 0, api_key: str) -> AsyncGenerator[s
 async def _ours(name: str, port: int, api_key: str, callbacks: Any) -> AsyncGenerator[int]:
     from speech_engine_transports.server import SpeechEngineServer
 
-    if name not in TRANSPORTS:
-        raise ValueError(f"expected one of {', '.join(TRANSPORTS)}, got {name!r}")
     server = SpeechEngineServer(
         host="127.0.0.1", port=port, path="/ws", api_key=api_key, transport=name, **callbacks
     )
@@ -260,7 +271,7 @@ async def _ours(name: str, port: int, api_key: str, callbacks: Any) -> AsyncGene
 async def _official(_: str, port: int, api_key: str, callbacks: Any) -> AsyncGenerator[int]:
     from elevenlabs.speech_engine import SpeechEngineServer
 
-    at = port or _free_port()
+    at = _free_port(port)
     server = SpeechEngineServer(port=at, path="/ws", api_key=api_key, **callbacks)
     async with anyio.create_task_group() as group:
         group.start_soon(server.serve)
@@ -310,8 +321,9 @@ async def _unwilling() -> AsyncGenerator[str]:
             await anyio.sleep(4)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+def _free_port(port: int) -> int:
+    """Return a port that can be listened on; OSError where it is taken."""
+    with socket.create_server(("", port)) as taken:  # on all interfaces, as the official server
         return int(taken.getsockname()[1])
 
 

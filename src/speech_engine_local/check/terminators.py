@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._call import HELLO, is_final
-from ._check import Finding, Group, differs, failed, passed
+from ._check import Finding, Group, failed, passed
 
 if TYPE_CHECKING:
     from ._call import Call
@@ -95,7 +95,7 @@ async def twice(target: Target) -> Finding:
 async def _just_one(call: Call) -> Finding:
     later = await call.listen(QUIET_SECONDS)
     if call.code is not None:
-        return differs(f"one, and then the connection was closed with {call.code}")
+        return failed(f"one, and then the connection was closed with {call.code}")
     if later:
         return failed(f"{len(later)} frames after it, {sum(map(is_final, later))} terminators")
     return passed("one, and nothing after it")
