@@ -14,7 +14,7 @@ NODE := tests/interop/node
 export REQUIRE ?=
 ARGS ?=
 
-.PHONY: help demo test lint types unit clients coverage versions docs bench lock clean
+.PHONY: help demo test lint types unit clients coverage versions docs bench scorecards lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ docs: $(VENV)/.dev  ## the documentation as HTML in docs/_build, warnings are er
 
 bench: $(VENV)/.dev  ## cost per piece and per turn beside the official SDK; writes benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+scorecards: $(VENV)/.dev clients  ## our servers and the official SDKs under check; writes docs/reference/scorecards.md
+	$(BIN)/python docs/scorecards.py
 
 lock: $(VENV)/.dev  ## renew the pins from the ranges in pyproject.toml
 	$(PIP) install uv

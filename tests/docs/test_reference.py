@@ -77,6 +77,8 @@ def test_the_packages_and_their_public_submodules_have_pages() -> None:
         "speech_engine_transports.testing",
         "speech_engine_transports.trio",
         "speech_engine_local",
+        "speech_engine_local.check",
+        "speech_engine_local.check.targets",
         "speech_engine_local.cloud",
         "speech_engine_local.cloud.espeak",
         "speech_engine_local.cloud.playback",
