@@ -33,14 +33,17 @@ class Finding:
 
 
 def passed(seen: str) -> Finding:
+    """What is expected was seen."""
     return Finding(Verdict.PASS, seen)
 
 
 def failed(seen: str) -> Finding:
+    """What is documented is not so, or a turn, a call or the server was lost."""
     return Finding(Verdict.FAIL, seen)
 
 
 def differs(seen: str) -> Finding:
+    """It was done in another way, which nothing forbids."""
     return Finding(Verdict.DIFFERS, seen)
 
 

@@ -77,17 +77,21 @@ class Obedient:
         }
 
     async def on_init(self, conversation_id: str, session: Any) -> None:
+        """Take long where the conversation's id says so."""
         if "slow_init" in str(conversation_id):
             await anyio.sleep(INIT_SECONDS)
         self._memory(session).is_initialised = True
 
     async def on_close(self, session: Any) -> None:
+        """Note it, for who asks from another call."""
         self._note(session, "close")
 
     async def on_disconnect(self, session: Any) -> None:
+        """Note it."""
         self._note(session, "disconnect")
 
     async def on_error(self, error: Exception, session: Any) -> None:
+        """Note that there was one."""
         self._note(session, "error")
 
     async def on_transcript(self, transcript: list[Any], session: Any) -> None:
