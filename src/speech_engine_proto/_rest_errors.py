@@ -189,7 +189,7 @@ def read_body(body: bytes) -> Any:
     """Return JSON values, or the text where it is no JSON. Never raises."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body.decode("utf-8", "replace")
 
 

@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from speech_engine_proto import rest
@@ -184,6 +184,7 @@ def test_any_json_becomes_an_error(status: int, body: Any) -> None:
     assert str(error).startswith(str(status))
 
 
+@example(500, b'{"":"\x80"')
 @given(st.integers(100, 999), st.binary())
 def test_any_bytes_become_an_error(status: int, body: bytes) -> None:
     assert isinstance(failed(status, body), ApiError)
