@@ -9,7 +9,7 @@ from speech_engine_local.check import CHECKS, Check, Verdict, run_checks, select
 from .broken import KEY, broken, raw_listener
 from .fault_cases import CASES, REFUSALS, Case
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PATIENCE = 2.0
 """Seconds for what never comes: less than by default, since these tests wait for it often."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 pytest_plugins = "pytester"
+pytestmark = pytest.mark.slow
 
 # Imported here, so that no run of pytest within this process imports them anew.
 HEAVY = (aiotools, trio.testing, trio_websocket, websockets.asyncio.server, anyio.to_thread)
