@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
-from speech_engine_transports._signals import stop_signals
+from speech_engine_transports._signals import stop_event
 
 from .check import as_json, as_list, as_table, run_checks, select
 from .check.targets import OFFICIAL_PYTHON, OFFICIAL_TYPESCRIPT, TRANSPORTS, serving
@@ -65,11 +65,9 @@ def serve(name: str, *, port: int, api_key: str | None) -> int:
 
 
 async def _serve(name: str, port: int, key: str) -> None:
-    stopped = anyio.Event()
-    async with serving(name, port=port, api_key=key) as url:
-        async with stop_signals(True, lambda _: stopped.set()):
-            print(url, flush=True)
-            await stopped.wait()
+    async with serving(name, port=port, api_key=key) as url, stop_event() as stopped:
+        print(url, flush=True)
+        await stopped.wait()
 
 
 def _serve_with_node(port: int, key: str) -> NoReturn:

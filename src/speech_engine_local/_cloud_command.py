@@ -64,6 +64,7 @@ async def run(
 
 
 def welcome(cloud: Cloud, *, own_key: bool, db: str | None) -> str:
+    """Tell where the cloud is, and how to point a client at it; the user's own key is not told."""
     key = "the one you gave" if own_key else f"{cloud.api_key} (random, made for this run)"
     engines = "in memory, gone when this ends (--db FILE keeps them)" if db is None else f"in {db}"
     page = f"{cloud.url}/" if own_key else f"{cloud.url}/#key={cloud.api_key}"

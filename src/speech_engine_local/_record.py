@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.http11 import Response
 
 from speech_engine_transports._groups import single_exception
-from speech_engine_transports._signals import stop_signals
+from speech_engine_transports._signals import stop_event
 
 from ._recorder import Recorder
 
@@ -274,11 +274,7 @@ async def run(*, host: str, port: int, to: str, directory: str, redact: bool, fs
     """
     target = Target.parse(to)
     recorder = Recorder(directory, redact=redact, fsync=fsync)
-    stopped = anyio.Event()
-    async with (
-        recording(host, port, target, recorder) as bound,
-        stop_signals(True, lambda _: stopped.set()),
-    ):
+    async with recording(host, port, target, recorder) as bound, stop_event() as stopped:
         shown = f"[{host}]" if ":" in host else host
         words = "without their words" if redact else "with all that is said"
         print(

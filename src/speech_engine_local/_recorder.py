@@ -7,13 +7,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speech_engine_transports._socket import Socket
 from speech_engine_transports._sockets import as_socket
 
 from ._journal import JournalWriter
+from ._tap import TappedSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from speech_engine_transports._socket import Socket
+
+    from ._journal import Direction
 
 __all__ = ["Recorder"]
 
@@ -86,12 +90,11 @@ def make_directory(directory: Path) -> None:
         raise PermissionError(13, "expected a directory that takes files", str(directory))
 
 
-class RecordedSocket(Socket):
+class RecordedSocket(TappedSocket):
     """Passes everything on to a socket, and writes down what goes over it.
 
-    What is sent is written down first: a reply to it cannot come earlier. So a journal has each
-    frame in the order in which the conversation's rules were applied to it, and at its very end
-    perhaps one that the peer never got.
+    A journal has each frame in the order in which the conversation's rules were applied to it, and
+    at its very end perhaps one that the peer never got.
 
     Args:
         inner: the socket.
@@ -99,43 +102,13 @@ class RecordedSocket(Socket):
     """
 
     def __init__(self, inner: Socket, journal: JournalWriter) -> None:
-        super().__init__(inner.request)
-        self.lock = inner.lock
-        self._inner = inner
+        super().__init__(inner)
         self._journal = journal
 
-    async def recv(self) -> str | bytes | None:
-        """Return the next message; None when the socket has ended."""
-        message = await self._inner.recv()
-        if message is None:
-            self._journal.close()
-        else:
-            self._journal.record("in", message)
-        return message
+    def note(self, direction: Direction, message: str | bytes) -> None:
+        """Write a frame down."""
+        self._journal.record(direction, message)
 
-    async def send(self, frame: str) -> None:
-        """Write one text frame."""
-        self._journal.record("out", frame)
-        await self._inner.send(frame)
-
-    def try_send(self, frame: str) -> bool:
-        """Write one text frame if that needs no waiting."""
-        sent = self._inner.try_send(frame)
-        if sent:
-            self._journal.record("out", frame)
-        return sent
-
-    @property
-    def closed_with(self) -> int | None:
-        """The code that the socket was closed with."""
-        return self._inner.closed_with
-
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close in order, the journal too."""
+    def note_end(self) -> None:
+        """Close the journal."""
         self._journal.close()
-        await self._inner.close(code, reason)
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._journal.close()
-        self._inner.abort()

@@ -10,9 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-import anyio
-
-from speech_engine_transports._signals import stop_signals
+from speech_engine_transports._signals import stop_event
 from speech_engine_transports.server import SpeechEngineServer
 
 from ._cloud_command import voice
@@ -54,10 +52,9 @@ async def web_demo(agent: Agent, *, about: str, port: int = 0, open_browser: boo
         fallback="Sorry, I could not think of an answer.",
     )
     cloud = Cloud(api_key=key, synthesizer=voice())
-    stopped = anyio.Event()
     async with server, cloud.listen(port=port):
         await _make_engine(cloud, f"ws://127.0.0.1:{server.port}/ws")
-        async with stop_signals(True, lambda _: stopped.set()):
+        async with stop_event() as stopped:
             _invite(f"{cloud.url}/#{urlencode({'key': key})}", about, open_browser)
             await stopped.wait()
     return 0

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ._groups import single_exception
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-__all__ = ["stop_signals"]
+__all__ = ["stop_event", "stop_signals"]
 
 logger = logging.getLogger("speech_engine_transports")
 
@@ -31,10 +33,19 @@ async def stop_signals(
     if not enabled or threading.current_thread() is not threading.main_thread():
         yield
         return
-    async with anyio.create_task_group() as group:
-        await group.start(_watch, on_signal)
-        yield
-        group.cancel_scope.cancel()
+    with single_exception():
+        async with anyio.create_task_group() as group:
+            await group.start(_watch, on_signal)
+            yield
+            group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def stop_event() -> AsyncGenerator[anyio.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; see `stop_signals`."""
+    stopped = anyio.Event()
+    async with stop_signals(True, lambda _: stopped.set()):
+        yield stopped
 
 
 async def _watch(

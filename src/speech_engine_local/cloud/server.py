@@ -7,22 +7,21 @@ import contextlib
 import hmac
 import logging
 import secrets
-import signal
-import threading
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import anyio
 from aiohttp import web
+
+from speech_engine_transports._signals import stop_event
 
 from . import problems, routes
 from .stores import MemoryStore, SQLiteStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from typing import Any
 
     from .speech import Synthesizer
@@ -215,28 +214,12 @@ async def serve(
             page=page,
         )
         async with cloud.listen(host, port):
-            with _stop_signals() as signals:
+            async with stop_event() as stopped:
                 if on_start is not None:
                     on_start(cloud)
-                async for _ in signals:
-                    break
+                await stopped.wait()
     finally:
         await store.close()
-
-
-@contextmanager
-def _stop_signals() -> Generator[AsyncIterator[object]]:
-    """Take SIGINT and SIGTERM where that is possible; after the block they do what they did."""
-    if threading.current_thread() is threading.main_thread():
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            yield signals
-    else:
-        yield _never()
-
-
-async def _never() -> AsyncIterator[object]:
-    await anyio.sleep_forever()
-    yield None
 
 
 def _checked_key(api_key: str | None) -> str:

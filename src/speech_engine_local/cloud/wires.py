@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import anyio
 import attrs
 
-from speech_engine_transports._socket import Socket
+from .._tap import TappedSocket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
     from contextlib import AbstractAsyncContextManager
+
+    from speech_engine_transports._socket import Socket
 
 __all__ = ["Direction", "Link", "RecordedSocket", "Wire", "WireLine", "Wires", "recorded"]
 
@@ -174,7 +176,7 @@ class _Following:
         return line
 
 
-class RecordedSocket(Socket):
+class RecordedSocket(TappedSocket):
     """Passes everything on to a socket, and keeps what goes over it.
 
     Args:
@@ -184,44 +186,14 @@ class RecordedSocket(Socket):
     """
 
     def __init__(self, inner: Socket, wire: Wire, link: Link) -> None:
-        super().__init__(inner.request)
-        self.lock = inner.lock
-        self._inner = inner
+        super().__init__(inner)
         self._wire = wire
         self._link: Link = link
 
-    async def recv(self) -> str | bytes | None:
-        """Return the next message; None when the socket has ended."""
-        message = await self._inner.recv()
-        if message is not None:
-            text = message if isinstance(message, str) else message.decode(errors="replace")
-            self._wire.record(self._link, "in", text)
-        return message
-
-    async def send(self, frame: str) -> None:
-        """Write one text frame. It is kept before it is written: a reply to it comes later."""
-        self._wire.record(self._link, "out", frame)
-        await self._inner.send(frame)
-
-    def try_send(self, frame: str) -> bool:
-        """Write one text frame if that needs no waiting."""
-        sent = self._inner.try_send(frame)
-        if sent:
-            self._wire.record(self._link, "out", frame)
-        return sent
-
-    @property
-    def closed_with(self) -> int | None:
-        """The code that the socket was closed with."""
-        return self._inner.closed_with
-
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close in order."""
-        await self._inner.close(code, reason)
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._inner.abort()
+    def note(self, direction: Direction, message: str | bytes) -> None:
+        """Keep a frame."""
+        text = message if isinstance(message, str) else message.decode(errors="replace")
+        self._wire.record(self._link, direction, text)
 
 
 def recorded(
