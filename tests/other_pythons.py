@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
-EXTRAS = ("aiohttp", "trio", "asgi", "picows", "client", "local", "llm", "testing")
+EXTRAS = ("aiohttp", "trio", "asgi", "picows", "client", "local", "llm", "otel", "testing")
 TESTS = ("tests/proto", "tests/transports", "tests/local")
 PARALLEL = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile")
 ROOT = Path(__file__).resolve().parent.parent

@@ -113,6 +113,11 @@ class Turn:
         return "".join(self._pieces)
 
     @property
+    def pieces_sent(self) -> int:
+        """How many frames of text the reply has had so far."""
+        return len(self._pieces)
+
+    @property
     def heard(self) -> HeardReply | None:
         """What the history says of the previous reply; None where that reply had no text."""
         if self._heard is None and self._previous is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from speech_engine_proto.auth import verify_speech_engine_jwt
     from speech_engine_proto.llm import to_messages
 
+    from ._observer import Observer
     from ._socket import Headers, Request, Socket, WebSocketLike
     from .errors import LimitExceeded, ServiceError
     from .limits import Limits
@@ -41,6 +42,7 @@ __all__ = [
     "Headers",
     "LimitExceeded",
     "Limits",
+    "Observer",
     "Request",
     "ServiceError",
     "Socket",
@@ -63,6 +65,7 @@ _HOMES = {
     "Headers": "speech_engine_transports._socket",
     "LimitExceeded": "speech_engine_transports.errors",
     "Limits": "speech_engine_transports.limits",
+    "Observer": "speech_engine_transports._observer",
     "Request": "speech_engine_transports._socket",
     "ServiceError": "speech_engine_transports.errors",
     "Socket": "speech_engine_transports._socket",

@@ -10,6 +10,7 @@ import attrs
 from speech_engine_proto.llm import extract_text
 
 from ._calls import Calls
+from ._observer import Observer, guarded
 from .limits import Limits
 
 __all__ = ["Fallback", "SessionOptions"]
@@ -29,6 +30,9 @@ class SessionOptions:
     adopt_resends: bool = True
     limits: Limits = attrs.field(factory=Limits)
     cancel_grace: float = 5.0
+    observer: Observer | None = attrs.field(
+        default=None, converter=attrs.converters.optional(guarded)
+    )
     calls: Calls = attrs.field(
         init=False, default=attrs.Factory(lambda self: Calls(self.limits), takes_self=True)
     )

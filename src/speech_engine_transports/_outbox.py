@@ -24,12 +24,18 @@ MAX_UNSENT_PONGS = 16
 
 
 class Outbox:
-    """The writing side of one socket."""
+    """The writing side of one socket.
 
-    __slots__ = ("_pongs", "_socket", "_writing", "ended", "waiting")
+    Args:
+        socket: the socket.
+        ponged: called when a pong is written.
+    """
 
-    def __init__(self, socket: Socket) -> None:
+    __slots__ = ("_ponged", "_pongs", "_socket", "_writing", "ended", "waiting")
+
+    def __init__(self, socket: Socket, ponged: Callable[[], None] | None = None) -> None:
         self._socket = socket
+        self._ponged = ponged
         self._pongs: list[str] = []
         self._writing = False
         self.waiting = 0
@@ -68,6 +74,8 @@ class Outbox:
         A peer that stops reading would otherwise hide its own next transcript from us.
         """
         if not self._pongs and self._socket.try_send(frame):
+            if self._ponged is not None:
+                self._ponged()
             return
         if len(self._pongs) == MAX_UNSENT_PONGS:
             self._socket.abort()
@@ -85,6 +93,8 @@ class Outbox:
         try:
             while self._pongs:
                 await write(0)
+                if self._ponged is not None:
+                    self._ponged()
         except ConnectionClosedError:
             self._pongs.clear()  # the reader will see the socket's end, and says so
         finally:

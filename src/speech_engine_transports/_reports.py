@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from speech_engine_proto import Turn
+
     from ._handlers import Handlers
+    from ._observer import Observer
     from .errors import LimitExceeded
 
 __all__ = ["Reports"]
@@ -28,38 +31,55 @@ logger = logging.getLogger("speech_engine_transports")
 class Reports:
     """Calls the error handlers beside everything else, one error at a time, in order."""
 
-    __slots__ = ("_exceeded", "_handlers", "_session", "_waiting", "task")
+    __slots__ = ("_exceeded", "_handlers", "_observer", "_session", "_waiting", "task")
 
-    def __init__(self, session: Any, handlers: Handlers, exceeded: Counter[str]) -> None:
+    def __init__(
+        self,
+        session: Any,
+        handlers: Handlers,
+        exceeded: Counter[str],
+        observer: Observer | None,
+    ) -> None:
         self._session = session
+        self._observer = observer
         self._exceeded = exceeded
         self._handlers = handlers
         self._waiting: list[Exception] = []
         self.task: HandlerTask | None = None
 
-    def report(self, error: Exception, group: TaskGroup, *, event_id: int | None = None) -> None:
+    def report(self, error: Exception, group: TaskGroup, *, turn: Turn | None = None) -> None:
         """Hand an error over; the handlers are called soon, in a task of their own."""
+        self.observe(error, turn)
+        self._hand_over(error, group, turn)
+
+    def observe(self, error: Exception, turn: Turn | None = None) -> None:
+        """Tell the observer of an error that only the log gets."""
+        if self._observer is not None:
+            self._observer.error(self._session, error, turn)
+
+    def _hand_over(self, error: Exception, group: TaskGroup, turn: Turn | None) -> None:
         if not self._handlers.has(ERROR):
-            logger.error("unhandled error", exc_info=error, extra=self.context(event_id))
+            logger.error("unhandled error", exc_info=error, extra=self.context(turn))
         elif len(self._waiting) == MAX_WAITING:
-            logger.error("on_error is too slow", exc_info=error, extra=self.context(event_id))
+            logger.error("on_error is too slow", exc_info=error, extra=self.context(turn))
         else:
             self._waiting.append(error)
             if self.task is None:
                 self.task = HandlerTask("on_error")
                 self.task.launch(group, self._work)
 
-    def exceeded(
-        self, error: LimitExceeded, group: TaskGroup, *, event_id: int | None = None
-    ) -> None:
+    def exceeded(self, error: LimitExceeded, group: TaskGroup, *, turn: Turn | None = None) -> None:
         """Count a bound that was passed, log it, and tell who listens to errors."""
         self._exceeded[error.limit] += 1
-        logger.warning("limit exceeded: %s", error, extra=self.context(event_id))
+        logger.warning("limit exceeded: %s", error, extra=self.context(turn))
+        if self._observer is not None:
+            self._observer.limit_exceeded(self._session, error, turn)
         if self._handlers.has(ERROR):
-            self.report(error, group, event_id=event_id)
+            self._hand_over(error, group, turn)
 
-    def context(self, event_id: int | None = None) -> dict[str, object]:
+    def context(self, turn: Turn | None = None) -> dict[str, object]:
         """Return what every log record of this session carries."""
+        event_id = None if turn is None else turn.event_id
         return {"conversation_id": self._session.conversation_id, "event_id": event_id}
 
     async def _work(self) -> None:
@@ -70,6 +90,7 @@ class Reports:
                 for handler, args in self._handlers.take(ERROR, self._session, error):
                     failure = await self.task.attempt(handler, *args)
                     if failure is not None:
+                        self.observe(failure)
                         logger.error("on_error failed", exc_info=failure, extra=self.context())
         finally:
             self.task = None

@@ -96,8 +96,11 @@ class HandlerTask:
 
     def spare_if_current(self) -> None:
         """Do not cancel it, if it is the one that runs at this moment."""
-        if self._scope is not None and self._id == anyio.get_current_task().id:
-            self._spared = True
+        if self._task is not None:  # in a callback of the loop no task runs, and anyio raises
+            is_current = _asyncio_task() is self._task
+        else:
+            is_current = self._scope is not None and self._id == anyio.get_current_task().id
+        self._spared = self._spared or is_current
 
     def give_up(self) -> None:
         """Leave it to the scopes further out, which cancel for as long as it runs."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from ._observer import Observer
     from ._replies import Response
 
 __all__ = ["TurnRun", "Turns", "current_run"]
@@ -147,13 +148,15 @@ class Turns:
             error = await self._call_handlers(run)
         run.handlers_done = True
         if isinstance(error, LimitExceeded):
-            self._reports.exceeded(error, group, event_id=run.turn.event_id)
+            self._reports.exceeded(error, group, turn=run.turn)
         elif error is not None and not _is_lost_race(error, run):
-            self._reports.report(error, group, event_id=run.turn.event_id)
+            self._reports.report(error, group, turn=run.turn)
         await self._settle(run, error)
 
     async def _call_handlers(self, run: TurnRun) -> Exception | None:
-        turn = run.turn
+        turn, observer = run.turn, self._options.observer
+        if observer is not None:
+            observer.handler_started(self._session, turn)
         for handler, args in self._handlers.take(USER_TRANSCRIPT, self._session, turn.transcript):
             run.task.name = getattr(handler, "__qualname__", type(handler).__name__)
             args[0] = list(turn.transcript)
@@ -206,7 +209,7 @@ class Turns:
         turn = run.turn
         if turn.state is not TurnState.WAITING:
             return
-        self._reports.exceeded(error, group, event_id=turn.event_id)
+        self._reports.exceeded(error, group, turn=turn)
         text = self._fallback_text(error)
         if text:
             with suppress(LocalProtocolError):
@@ -219,13 +222,14 @@ class Turns:
         run.timed_out = run.handlers_done = True
         run.timer = None  # the handler's end must not cut off what is said here
         run.task.cancel()
-        self._reports.exceeded(error, group, event_id=run.turn.event_id)
+        self._reports.exceeded(error, group, turn=run.turn)
         await self._conclude(run.turn, error)
 
     def _fallback_text(self, error: Exception | None) -> str | None:
         try:
             return self._options.fallback_text(error)
-        except Exception:
+        except Exception as failure:
+            self._reports.observe(failure)
             logger.exception("fallback failed", extra=self._reports.context())
             return None
 
@@ -233,13 +237,32 @@ class Turns:
         await speak(response, self._say(turn), self._options.extract)
 
     def _say(self, turn: Turn) -> Callable[[str], Coroutine[Any, Any, None]]:
-        return self._outbox.writer(partial(self._conn.send_text, turn))
+        verb = self._conn.send_text
+        if self._options.observer is not None and turn.state is TurnState.WAITING:
+            verb = partial(self._send_text_observed, self._options.observer)
+        return self._outbox.writer(partial(verb, turn))
+
+    def _send_text_observed(self, observer: Observer, turn: Turn, text: str) -> str:
+        is_first = turn.state is TurnState.WAITING
+        frame = self._conn.send_text(turn, text)
+        if is_first:
+            observer.first_word(self._session, turn)
+        return frame
 
     async def _end(self, turn: Turn) -> None:
-        await self._outbox.writer(self._conn.end_turn)(turn)
+        observed = self._options.observer is not None
+        verb = self._end_turn_observed if observed else self._conn.end_turn
+        await self._outbox.writer(verb)(turn)
         self._session.turn_ended()
         if self._options.debug:
             trace.replied(turn)
+
+    def _end_turn_observed(self, turn: Turn) -> str:
+        """End a turn on the wire; also where the write is then cut off, it is finished."""
+        frame = self._conn.end_turn(turn)
+        assert self._options.observer is not None
+        self._options.observer.turn_finished(self._session, turn)
+        return frame
 
     def _run_of(self, turn: Turn | None) -> TurnRun | None:
         if turn is not None:
@@ -258,8 +281,7 @@ class Turns:
         return StaleTurnError(f"turn {turn.event_id} is no longer current: it was interrupted")
 
     def _warn(self, message: str, turn: Turn | None = None) -> None:
-        event_id = None if turn is None else turn.event_id
-        logger.warning(message, extra=self._reports.context(event_id))
+        logger.warning(message, extra=self._reports.context(turn))
 
 
 def _stop_timer(run: TurnRun) -> None:

@@ -24,6 +24,7 @@ from . import _trace as trace
 from ._handlers import Handlers
 from ._options import SessionOptions
 from ._signals import stop_signals
+from .errors import LimitExceeded
 from .limits import with_defaults
 from .session import SpeechEngineSession
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from ._calls import Until
     from ._handlers import Handler
+    from ._observer import Observer
     from ._options import Fallback
     from ._socket import Request, Socket, WebSocketLike
 
@@ -88,6 +90,7 @@ class SpeechEngineServer:
             after 30.
         health_path: what a plain GET asks for the `health` of this server; None answers nobody.
         transport: the module of this package that listens, such as ``"asyncio"``.
+        observer: told what happens in all conversations, for metrics and traces; see `Observer`.
         session: further keywords of `SpeechEngineSession`, such as ``serialize_turns``.
         callbacks: ``on_init(conversation_id, session)``, ``on_transcript(transcript, session)``,
             ``on_close(session)``, ``on_disconnect(session)``, ``on_error(error, session)``.
@@ -114,6 +117,7 @@ class SpeechEngineServer:
         drain_timeout: float = 25.0,
         health_path: str | None = "/healthz",
         transport: str = "asyncio",
+        observer: Observer | None = None,
         session: dict[str, Any] | None = None,
         **callbacks: Handler | None,
     ) -> None:
@@ -133,7 +137,11 @@ class SpeechEngineServer:
         self._transport = transport
         self._handlers = Handlers.from_callbacks(callbacks)
         self._options = SessionOptions(
-            debug=debug, fallback=fallback, limits=self.limits, **(session or {})
+            debug=debug,
+            fallback=fallback,
+            limits=self.limits,
+            observer=observer,
+            **(session or {}),
         )
         self._calls = self._options.calls
         self._drain_scope: anyio.CancelScope | None = None
@@ -204,8 +212,11 @@ class SpeechEngineServer:
 
     def exceed(self, limit: str) -> None:
         """Count and log a bound that was passed where there is no session. For transports."""
+        error = LimitExceeded(limit, getattr(self.limits, limit))
         self.exceeded[limit] += 1
-        logger.warning("limit exceeded: %s: more than %g", limit, getattr(self.limits, limit))
+        logger.warning("limit exceeded: %s", error)
+        if self._options.observer is not None:
+            self._options.observer.limit_exceeded(None, error, None)
 
     @property
     def exceeded(self) -> Counter[str]:

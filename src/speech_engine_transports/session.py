@@ -7,6 +7,7 @@ never for a write. Each turn has one task of its own; nothing else has, while al
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
@@ -33,6 +34,7 @@ from speech_engine_proto.llm import extract_text
 from . import _trace as trace
 from ._groups import single_exception
 from ._handlers import Handlers
+from ._observer import tell
 from ._options import SessionOptions
 from ._outbox import Outbox
 from ._reports import Reports
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from speech_engine_proto import AgentEvent, Turn
 
     from ._handlers import Handler
+    from ._observer import Observer
     from ._options import Fallback
     from ._replies import Response
     from ._socket import Request, Socket, WebSocketLike
@@ -81,6 +84,7 @@ class SpeechEngineSession:
         limits: the bounds of this conversation; see `Limits`.
         cancel_grace: seconds that a cancelled handler gets at the end of the conversation before
             a warning names it.
+        observer: told what happens, for metrics and traces; see `Observer`.
 
     Raises:
         TypeError: ``ws`` is none of the supported sockets.
@@ -118,6 +122,7 @@ class SpeechEngineSession:
         adopt_resends: bool = True,
         limits: speech_engine_proto.Limits | None = None,
         cancel_grace: float = 5.0,
+        observer: Observer | None = None,
     ) -> None:
         self._options = SessionOptions(
             debug=debug,
@@ -127,6 +132,7 @@ class SpeechEngineSession:
             adopt_resends=adopt_resends,
             limits=with_defaults(limits),
             cancel_grace=cancel_grace,
+            observer=observer,
         )
         self._set_up(as_socket(ws), Handlers())
 
@@ -145,8 +151,10 @@ class SpeechEngineSession:
         self._socket = socket
         self._handlers = handlers
         self._conn = AgentConnection(adopt_resends=options.adopt_resends, limits=options.limits)
-        self._outbox = Outbox(socket)
-        self._reports = Reports(self, handlers, options.calls.exceeded)
+        observer = options.observer
+        ponged = None if observer is None else partial(observer.pong_sent, self)
+        self._outbox = Outbox(socket, ponged)
+        self._reports = Reports(self, handlers, options.calls.exceeded, observer)
         self._turns = Turns(self, self._conn, self._outbox, self._reports, handlers, options)
         self._group: TaskGroup | None = None
         self._leave_code: int | None = None
@@ -247,7 +255,7 @@ class SpeechEngineSession:
         if self._left or not self._conn.is_open:
             return
         self._left = True
-        self._conn.close()
+        self._close_conn()
         for task in self._tasks():
             task.spare_if_current()
             task.cancel()
@@ -302,10 +310,12 @@ class SpeechEngineSession:
         self._started = True
         if not self._handlers.has(USER_TRANSCRIPT):
             logger.warning("no handler for transcripts: the agent will be silent")
-        calls = self._options.calls
+        calls, observer = self._options.calls, self._options.observer
         with single_exception(), calls.hold(self):
             async with anyio.create_task_group() as self._group:
                 try:
+                    if observer is not None:
+                        observer.conversation_started(self)
                     self.turn_ended()
                     with calls.watch.over(self, self._group):
                         with anyio.CancelScope() as self._read_scope:
@@ -314,6 +324,9 @@ class SpeechEngineSession:
                 except BaseException:
                     await self._cut_off()
                     raise
+                finally:
+                    if observer is not None:
+                        observer.conversation_ended(self, self._conn.state)
 
     async def _read(self, group: TaskGroup) -> None:
         while self._conn.is_open:
@@ -322,13 +335,15 @@ class SpeechEngineSession:
                 message = await self._socket.recv()
             finally:
                 self._reading = False
-            if message is None:
-                self._conn.receive_eof()
-            else:
+            if message is not None:
                 self.received += 1
                 await self._on_event(self._conn.receive(message), group)
+            elif self._conn.is_open:  # a handler may have closed it meanwhile
+                await self._on_event(self._conn.receive_eof(), group)
 
     async def _on_event(self, event: AgentEvent, group: TaskGroup) -> None:
+        if self._options.observer is not None:
+            tell(self._options.observer, self, event)
         match event:
             case TurnStarted(turn):
                 if self._options.debug:
@@ -385,7 +400,7 @@ class SpeechEngineSession:
 
     async def _cut_off(self) -> None:
         """End because our caller was cancelled: handlers get their grace, and no more."""
-        self._conn.close()
+        self._close_conn()
         others = (self._end_task, self._reports.task)
         working = self._tasks() + [task for task in others if task is not None]
         for task in working:
@@ -396,6 +411,12 @@ class SpeechEngineSession:
         finally:
             for task in working:
                 task.give_up()
+
+    def _close_conn(self) -> None:
+        turn, observer = self._conn.turn, self._options.observer
+        self._conn.close()
+        if observer is not None and turn is not None:
+            observer.turn_interrupted(self, turn, None)
 
     def _tasks(self) -> list[HandlerTask]:
         """Return the tasks that end with the conversation: of turns, and of ``on_init``."""

@@ -73,6 +73,7 @@ def test_the_packages_and_their_public_submodules_have_pages() -> None:
         "speech_engine_transports.asgi",
         "speech_engine_transports.asyncio",
         "speech_engine_transports.httpx",
+        "speech_engine_transports.otel",
         "speech_engine_transports.picows",
         "speech_engine_transports.testing",
         "speech_engine_transports.trio",

@@ -29,6 +29,7 @@ def test_a_new_turn() -> None:
     assert (turn.event_id, turn.transcript, turn.attempt) == (5, HELLO, 1)
     assert state(turn) is TurnState.WAITING
     assert turn.text_sent == ""
+    assert turn.pieces_sent == 0
     assert turn.heard is None
     assert turn.in_flight
     assert not turn.interrupted
@@ -43,6 +44,7 @@ def test_a_whole_reply() -> None:
     turn.add_piece("day.")
     turn.move(Move.TERMINATOR)
     assert turn.text_sent == "Good day."
+    assert turn.pieces_sent == 2
     assert state(turn) is TurnState.FINISHED
     assert not turn.in_flight
     assert not turn.interrupted

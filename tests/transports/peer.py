@@ -131,7 +131,7 @@ class Call:
         options: callbacks and options, as a server takes them, and those of a session.
     """
 
-    _OF_SERVER = ("fallback", "debug", "limits")
+    _OF_SERVER = ("fallback", "debug", "limits", "observer")
 
     def __init__(self, *, listen: bool = True, peer: Peer | None = None, **options: Any) -> None:
         names = [n for n in options if n not in self._OF_SERVER and not n.startswith("on_")]

@@ -14,7 +14,7 @@ import pytest
 import trustme
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from speech_engine_transports import Limits, SpeechEngineServer
+from speech_engine_transports import Limits, Observer, SpeechEngineServer
 
 from .agent_app import PIECE, Agent
 from .caller import INIT, KEY, Caller, answer_to, ask, call, reply_to, token, transcript
@@ -22,7 +22,8 @@ from .caller import INIT, KEY, Caller, answer_to, ask, call, reply_to, token, tr
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from speech_engine_transports import Request
+    from speech_engine_proto import ConversationState, Turn
+    from speech_engine_transports import Request, SpeechEngineSession
 
 OTHER_PATH = "/elsewhere"
 CLOSE = '{"type":"close"}'
@@ -69,6 +70,37 @@ async def interrupt_a_flood(port: int, *, shielded: bool = False) -> None:
         assert all(m["content"] == PIECE and not m["is_final"] for m in old)
         assert [first["content"], last["content"]] == ["You said stop", ""]
         assert [first["event_id"], last["event_id"]] == [2, 2]
+
+
+class Told(Observer):
+    """Keeps what an observer is told, by name and in order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def conversation_started(self, session: SpeechEngineSession) -> None:
+        self.events.append("started")
+
+    def conversation_ended(self, session: SpeechEngineSession, state: ConversationState) -> None:
+        self.events.append(state.value)
+
+    def turn_started(self, session: SpeechEngineSession, turn: Turn) -> None:
+        self.events.append("turn started")
+
+    def handler_started(self, session: SpeechEngineSession, turn: Turn) -> None:
+        self.events.append("handler started")
+
+    def first_word(self, session: SpeechEngineSession, turn: Turn) -> None:
+        self.events.append("first word")
+
+    def turn_finished(self, session: SpeechEngineSession, turn: Turn) -> None:
+        self.events.append("turn finished")
+
+    def ping_received(self, session: SpeechEngineSession) -> None:
+        self.events.append("ping")
+
+    def pong_sent(self, session: SpeechEngineSession) -> None:
+        self.events.append("pong")
 
 
 async def refusal(port: int, target: str, *headers: tuple[str, str]) -> tuple[int, str]:
@@ -308,6 +340,22 @@ class ServerSurface:
                 await anyio.lowlevel.checkpoint()
             async with call(server.port) as third:
                 assert await ask(third, "hello") == "You said hello"
+
+    async def test_an_observer_hears_of_each_turn(self) -> None:
+        told = Told()
+        async with self.serving(observer=told) as server:
+            async with call(server.port) as ws:
+                await ws.send(INIT)
+                assert await ask(ws, "hello", 1) == "You said hello"
+                await ws.send('{"type":"ping"}')
+                assert json.loads(await ws.recv()) == {"type": "pong"}
+                assert await ask(ws, "again", 2) == "You said again"
+                await ws.send(CLOSE)
+                await ws.wait_closed()
+            while told.events[-1] != "ended":
+                await anyio.lowlevel.checkpoint()
+        turn = ["turn started", "handler started", "first word", "turn finished"]
+        assert told.events == ["started", *turn, "ping", "pong", *turn, "ended"]
 
     async def test_tls(self) -> None:
         authority = trustme.CA()

@@ -41,19 +41,24 @@ def test_the_package_alone_loads_nothing() -> None:
 def test_the_session_loads_no_websocket_library_nor_trio() -> None:
     code = (
         "import sys; from speech_engine_transports import SpeechEngineSession, SpeechEngineServer;"
-        "print([m for m in ('websockets', 'trio', 'starlette', 'aiohttp', 'elevenlabs', 'httpx')"
+        "print([m for m in ('websockets', 'trio', 'starlette', 'aiohttp', 'elevenlabs', 'httpx',"
+        " 'opentelemetry')"
         " if m in sys.modules])"
     )
     assert python(code) == "[]"
 
 
-def test_a_missing_library_is_named_with_its_extra() -> None:
+@pytest.mark.parametrize(
+    ("library", "module", "extra"),
+    [("websockets", "asyncio", "asyncio"), ("opentelemetry", "otel", "otel")],
+)
+def test_a_missing_library_is_named_with_its_extra(library: str, module: str, extra: str) -> None:
     code = (
-        "import sys; sys.modules['websockets'] = None\n"
-        "try:\n    import speech_engine_transports.asyncio\n"
+        f"import sys; sys.modules['{library}'] = None\n"
+        f"try:\n    import speech_engine_transports.{module}\n"
         "except ImportError as error:\n    print(error)"
     )
-    assert "pip install 'speech-engine-proto[asyncio]'" in python(code)
+    assert f"pip install 'speech-engine-proto[{extra}]'" in python(code)
 
 
 def test_a_session_on_a_plain_socket_needs_no_extra() -> None:
