@@ -19,6 +19,7 @@ import anyio
 
 from speech_engine_proto import Limits
 
+from ._cork import CorkedTransport
 from ._mounted import UPGRADE_REQUIRED, Mounted
 from ._socket import Request, Socket
 from .server import Refusal, SpeechEngineServer
@@ -79,7 +80,7 @@ class AiohttpSocket(Socket):
         if inner._writer is None:
             raise RuntimeError("ws: expected an open WebSocket; await ws.prepare(request) first")
         self._ws = ws
-        self._transport: asyncio.Transport = inner._writer.transport
+        self._transport = inner._writer.transport = CorkedTransport.around(inner._writer.transport)
         super().__init__(_request_of(inner, self._transport))
         self._closing = asyncio.Lock()
         if ws.compress:
@@ -104,7 +105,11 @@ class AiohttpSocket(Socket):
         if self.lock is not None:
             await self._ws.send_str(frame)
             return
-        drained = self._write(frame)
+        self._transport.holding = True
+        try:
+            drained = self._write(frame)
+        finally:
+            self._transport.holding = False
         if drained is not None:
             drained._asyncio_future_blocking = False  # taken from its task, as `asyncio.Task` does
             await asyncio.shield(drained)

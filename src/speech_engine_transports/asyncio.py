@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from speech_engine_proto import Limits
 
+from ._cork import CorkedTransport
 from ._socket import Request, Socket
 from .server import SpeechEngineServer
 
@@ -17,6 +18,7 @@ try:
     from websockets.asyncio.connection import Connection, broadcast
     from websockets.asyncio.server import serve as _websockets_serve
     from websockets.exceptions import ConnectionClosed
+    from websockets.protocol import OPEN
 except ImportError as error:  # pragma: no cover - the message is tested in a bare environment
     raise ImportError(
         "speech_engine_transports.asyncio needs websockets: "
@@ -50,6 +52,8 @@ class WebsocketsSocket(Socket):
     def __init__(self, ws: Connection) -> None:
         super().__init__(_request_of(ws))
         self._ws = ws
+        self._transport = ws.transport = CorkedTransport.around(ws.transport)
+        _, self._high = self._transport.get_write_buffer_limits()
 
     async def recv(self) -> bytes | None:
         """Return the next message as bytes; None when the connection is closed."""
@@ -59,16 +63,31 @@ class WebsocketsSocket(Socket):
             return None
 
     async def send(self, frame: str) -> None:
-        """Write one text frame; waits while the peer reads too slowly."""
+        """Write one text frame; waits while the peer reads too slowly.
+
+        ``broadcast`` is the library's way to write without waiting, and without what that costs.
+        """
+        ws, transport = self._ws, self._transport
+        transport.holding = True
         try:
-            await self._ws.send(frame)
+            # A character has at most 4 bytes: this cannot fill the buffer, so nobody need wait.
+            size = transport.get_write_buffer_size() + 4 * len(frame)
+            if ws.state is OPEN and size <= self._high:
+                try:
+                    broadcast((ws,), frame, raise_exceptions=True)
+                except ExceptionGroup:
+                    pass  # fragments of somebody else's message are under way: send() waits
+                else:
+                    return
+            await ws.send(frame)
         except ConnectionClosed as error:
             raise ConnectionError(str(error)) from error
+        finally:
+            transport.holding = False
 
     def try_send(self, frame: str) -> bool:
         """Write one text frame unless the transport's buffer is over its mark."""
-        transport = self._ws.transport
-        if transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]:
+        if self._transport.get_write_buffer_size() > self._high:
             return False
         broadcast((self._ws,), frame)
         return True
@@ -84,7 +103,7 @@ class WebsocketsSocket(Socket):
 
     def abort(self) -> None:
         """Drop the TCP connection."""
-        self._ws.transport.abort()
+        self._transport.abort()
 
 
 async def serve(**options: Any) -> None:

@@ -14,6 +14,7 @@ import anyio
 
 from speech_engine_proto import Limits
 
+from ._cork import Cork
 from ._socket import Request, Socket
 from .server import SpeechEngineServer
 
@@ -92,6 +93,7 @@ class Listener(Socket, WSListener):
         self._request_known = request is not None
         self._max_bytes = (limits or Limits()).max_frame_bytes
         self._transport: WSTransport | None = None
+        self._cork: Cork | None = None
         self._messages: deque[bytes] = deque()
         self._fragments: bytearray | None = None
         self._ended = self._reading_paused = False
@@ -137,7 +139,10 @@ class Listener(Socket, WSListener):
         transport = self._transport
         if not self._is_usable(transport):
             raise ConnectionError("the WebSocket is closed")
-        transport.send(WSMsgType.TEXT, frame)
+        if self._cork is not None and self._cork.takes():
+            self._cork.add(_text_frame(frame.encode()))
+        else:
+            transport.send(WSMsgType.TEXT, frame)
         if self._writable is not None:
             await self._writable.wait()
 
@@ -146,6 +151,8 @@ class Listener(Socket, WSListener):
         transport = self._transport
         if not self._is_usable(transport) or self._writable is not None:
             return False
+        if self._cork is not None:
+            self._cork.flush()
         transport.send(WSMsgType.TEXT, frame)
         return True
 
@@ -169,6 +176,8 @@ class Listener(Socket, WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Take the connection over. Called by picows."""
         self._transport = transport
+        if not transport.is_client_side:  # a client's frames are masked: picows writes those
+            self._cork = Cork(self._write)
         if not self._request_known:
             self.request = request_of(transport)
         if self._opened is not None:
@@ -206,6 +215,10 @@ class Listener(Socket, WSListener):
             self._writable.set()
             self._writable = None
 
+    def _write(self, frames: bytes) -> None:
+        if self._is_usable(self._transport):
+            self.raw.write(frames)
+
     def _take(self, payload: bytes, final: bool) -> None:
         joined = self._fragments
         if joined is None and final:
@@ -231,6 +244,8 @@ class Listener(Socket, WSListener):
 
     def _say_goodbye(self, code: int, reason: str) -> None:
         transport = self.transport
+        if self._cork is not None:
+            self._cork.flush()
         if not transport.is_close_frame_sent:
             # picows takes any code, and names some of them.
             transport.send_close(cast("WSCloseCode", code), reason)
@@ -327,3 +342,17 @@ async def connect(
         yield socket
     finally:
         await socket.close()
+
+
+def _text_frame(payload: bytes) -> bytes:
+    """Return a whole text message of a server as its one frame (RFC 6455, 5.2).
+
+    picows writes each frame that it makes by a system call of its own, so the frames of a burst
+    are made here.
+    """
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2) + payload
+    return b"\x81\x7f" + size.to_bytes(8) + payload

@@ -355,6 +355,8 @@ class TestDialling:
                 reply = json.loads(await socket.recv() or b"")
                 assert reply["content"] == "You said " + "x" * 100_000
                 assert socket.request.peer == "127.0.0.1"
+                while not socket._messages:
+                    await anyio.lowlevel.checkpoint()
             assert await socket.recv() is not None  # the terminator was there already
             assert await socket.recv() is None
 
