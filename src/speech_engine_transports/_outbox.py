@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
-
 from speech_engine_proto import ConnectionClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from anyio.abc import TaskGroup, TaskStatus
-
+    from ._groups import Group
     from ._socket import Socket
 
 __all__ = ["Outbox"]
@@ -68,7 +65,7 @@ class Outbox:
 
         return write
 
-    async def pong(self, frame: str, group: TaskGroup) -> None:
+    async def pong(self, frame: str, group: Group) -> None:
         """Write a pong, or hand it to a task: the reader, which calls this, waits for no write.
 
         A peer that stops reading would otherwise hide its own next transcript from us.
@@ -85,10 +82,7 @@ class Outbox:
             self._writing = True
             await group.start(self._write_pongs)
 
-    async def _write_pongs(
-        self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
-        task_status.started()
+    async def _write_pongs(self) -> None:
         write = self.writer(self._pongs.pop)
         try:
             while self._pongs:

@@ -12,10 +12,9 @@ from ._tasks import HandlerTask
 if TYPE_CHECKING:
     from collections import Counter
 
-    from anyio.abc import TaskGroup
-
     from speech_engine_proto import Turn
 
+    from ._groups import Group
     from ._handlers import Handlers
     from ._observer import Observer
     from .errors import LimitExceeded
@@ -47,7 +46,7 @@ class Reports:
         self._waiting: list[Exception] = []
         self.task: HandlerTask | None = None
 
-    def report(self, error: Exception, group: TaskGroup, *, turn: Turn | None = None) -> None:
+    def report(self, error: Exception, group: Group, *, turn: Turn | None = None) -> None:
         """Hand an error over; the handlers are called soon, in a task of their own."""
         self.observe(error, turn)
         self._hand_over(error, group, turn)
@@ -57,7 +56,7 @@ class Reports:
         if self._observer is not None:
             self._observer.error(self._session, error, turn)
 
-    def _hand_over(self, error: Exception, group: TaskGroup, turn: Turn | None) -> None:
+    def _hand_over(self, error: Exception, group: Group, turn: Turn | None) -> None:
         if not self._handlers.has(ERROR):
             logger.error("unhandled error", exc_info=error, extra=self.context(turn))
         elif len(self._waiting) == MAX_WAITING:
@@ -65,10 +64,9 @@ class Reports:
         else:
             self._waiting.append(error)
             if self.task is None:
-                self.task = HandlerTask("on_error")
-                self.task.launch(group, self._work)
+                self._start(group)
 
-    def exceeded(self, error: LimitExceeded, group: TaskGroup, *, turn: Turn | None = None) -> None:
+    def exceeded(self, error: LimitExceeded, group: Group, *, turn: Turn | None = None) -> None:
         """Count a bound that was passed, log it, and tell who listens to errors."""
         self._exceeded[error.limit] += 1
         logger.warning("limit exceeded: %s", error, extra=self.context(turn))
@@ -81,6 +79,15 @@ class Reports:
         """Return what every log record of this session carries."""
         event_id = None if turn is None else turn.event_id
         return {"conversation_id": self._session.conversation_id, "event_id": event_id}
+
+    def _start(self, group: Group) -> None:
+        self.task = HandlerTask("on_error")
+        try:
+            self.task.launch(group, self._work)
+        except RuntimeError:  # our caller was cancelled, and no further handler is called
+            self.task = None
+            error = self._waiting.pop()
+            logger.error("unhandled error", exc_info=error, extra=self.context())  # noqa: TRY400
 
     async def _work(self) -> None:
         assert self.task is not None

@@ -2,8 +2,8 @@
 
 An anyio cancel scope on asyncio cancels again at every await. Under it, clean-up with an await in
 it is cut off at once, and a handler that swallows its cancellation is cancelled tens of thousands
-of times a second. So on asyncio a handler's own task is cancelled, one single time, and the scope
-around it is a shield: it keeps away the scopes further out, those of the code that calls
+of times a second. So on asyncio a handler's own task is cancelled, one single time; it belongs to
+a group of asyncio's own, where the scopes further out do not reach it, those of the code that calls
 `SpeechEngineSession.run` among them. On trio, cancellation is a scope's by nature.
 """
 
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ._groups import asyncio_task
 from ._handlers import call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from anyio.abc import TaskGroup
-
+    from ._groups import Group
     from ._handlers import Handler
 
 __all__ = ["HandlerTask"]
@@ -39,7 +39,6 @@ class HandlerTask:
         "_id",
         "_scope",
         "_spared",
-        "_started",
         "_task",
         "ended",
         "name",
@@ -49,35 +48,24 @@ class HandlerTask:
         self.name = name
         self.ended = False
         self._awaited: anyio.Event | None = None
-        self._started: anyio.Event | None = None
         self._cancelled = self._spared = False
         self._task: asyncio.Task[Any] | None = None
         self._id = 0
         self._scope: anyio.CancelScope | None = None
 
-    async def start(self, group: TaskGroup, body: Callable[[], Awaitable[None]]) -> None:
-        """Run ``body`` in a task of the group; its first step is made before this returns.
+    async def start(self, group: Group, body: Callable[[], Awaitable[None]]) -> None:
+        """Run ``body`` in a task of the group; its first step is made before this returns."""
+        await group.start(self._run, body)
 
-        It is not ``group.start``: whoever is cancelled in there cancels the new task too, and
-        does so again and again.
-        """
-        if _asyncio_task() is not None:
-            self.launch(group, body)
-            await asyncio.sleep(0)  # asyncio makes first steps in the order of the tasks' making
-        else:
-            self._started = anyio.Event()
-            self.launch(group, body)
-            await self._started.wait()
+    def launch(self, group: Group, body: Callable[[], Awaitable[None]]) -> None:
+        """Run ``body`` in a task of the group, soon; RuntimeError where that takes no more."""
+        group.start_soon(self._run, body)
 
     async def wait(self) -> None:
         """Wait until it has ended."""
         if not self.ended:
             self._awaited = self._awaited or anyio.Event()
             await self._awaited.wait()
-
-    def launch(self, group: TaskGroup, body: Callable[[], Awaitable[None]]) -> None:
-        """Run ``body`` in a task of the group, soon."""
-        group.start_soon(self._run, body)
 
     @property
     def left_over(self) -> bool:
@@ -97,17 +85,15 @@ class HandlerTask:
     def spare_if_current(self) -> None:
         """Do not cancel it, if it is the one that runs at this moment."""
         if self._task is not None:  # in a callback of the loop no task runs, and anyio raises
-            is_current = _asyncio_task() is self._task
+            is_current = asyncio_task() is self._task
         else:
             is_current = self._scope is not None and self._id == anyio.get_current_task().id
         self._spared = self._spared or is_current
 
     def give_up(self) -> None:
-        """Leave it to the scopes further out, which cancel for as long as it runs."""
+        """Cancel it also where it was spared, and leave the rest to its group."""
         self._spared = False
-        self.cancel()  # where it was spared
-        if self._task is not None and self._scope is not None:
-            self._scope.shield = False
+        self.cancel()
 
     async def attempt(self, handler: Handler, *args: object) -> Exception | None:
         """Call a handler, and return what it raised; only our own cancellation comes through.
@@ -130,20 +116,25 @@ class HandlerTask:
         return None
 
     async def _run(self, body: Callable[[], Awaitable[None]]) -> None:
-        task = self._task = _asyncio_task()
+        self._task = asyncio_task()
         try:
-            with anyio.CancelScope(shield=task is not None) as self._scope:
-                self._id = anyio.get_current_task().id if task is None else id(task)
-                if self._started is not None:
-                    self._started.set()
-                if not self._cancelled:
-                    await body()
+            if self._task is None:
+                await self._run_in_scope(body)
+            elif not self._cancelled:
+                await body()
         except asyncio.CancelledError:
             pass  # it ends here: let out, it would end the whole group
         finally:
             self.ended = True
+            self._task = None  # whose context may hold this again
             if self._awaited is not None:
                 self._awaited.set()
+
+    async def _run_in_scope(self, body: Callable[[], Awaitable[None]]) -> None:
+        with anyio.CancelScope() as self._scope:
+            self._id = anyio.get_current_task().id
+            if not self._cancelled:
+                await body()
 
 
 def _error_in(group: BaseExceptionGroup[BaseException]) -> Exception:
@@ -156,11 +147,3 @@ def _error_in(group: BaseExceptionGroup[BaseException]) -> Exception:
     if not isinstance(rest, Exception):
         raise group
     return rest
-
-
-def _asyncio_task() -> asyncio.Task[Any] | None:
-    """Return the running asyncio task; None under trio."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None

@@ -39,8 +39,7 @@ from .errors import LimitExceeded
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from anyio.abc import TaskGroup
-
+    from ._groups import Group
     from ._observer import Observer
     from ._replies import Response
 
@@ -81,7 +80,7 @@ class Turns:
     _options: SessionOptions
     _runs: dict[Turn, TurnRun] = attrs.field(factory=dict[Turn, TurnRun], init=False)
 
-    async def start(self, turn: Turn, group: TaskGroup, after: HandlerTask | None) -> None:
+    async def start(self, turn: Turn, group: Group, after: HandlerTask | None) -> None:
         """Start the handlers of a turn; returns when their first step is made.
 
         Args:
@@ -141,7 +140,7 @@ class Turns:
             if run.handlers_done:
                 await self._settle(run, None)
 
-    async def _answer(self, run: TurnRun, group: TaskGroup, refused: bool) -> None:
+    async def _answer(self, run: TurnRun, group: Group, refused: bool) -> None:
         if refused:
             error: Exception | None = LimitExceeded("left-over handlers", MAX_LEFT_OVER)
         else:
@@ -190,7 +189,7 @@ class Turns:
         limits = self._options.limits
         return limits.first_word_timeout is not None or limits.handler_timeout is not None
 
-    async def _time(self, run: TurnRun, scope: anyio.CancelScope, group: TaskGroup) -> None:
+    async def _time(self, run: TurnRun, scope: anyio.CancelScope, group: Group) -> None:
         """Prompt or end a turn that takes too long; cancelled with its handler's end."""
         limits = self._options.limits
         bounds = (
@@ -204,7 +203,7 @@ class Turns:
                 await anyio.sleep_until(begun + seconds)
                 await act(run, LimitExceeded(name, seconds), group)
 
-    async def _prompt(self, run: TurnRun, error: LimitExceeded, group: TaskGroup) -> None:
+    async def _prompt(self, run: TurnRun, error: LimitExceeded, group: Group) -> None:
         """Say something in the place of a handler that has not said a word yet."""
         turn = run.turn
         if turn.state is not TurnState.WAITING:
@@ -215,7 +214,7 @@ class Turns:
             with suppress(LocalProtocolError):
                 await self._say(turn)(text)
 
-    async def _time_out(self, run: TurnRun, error: LimitExceeded, group: TaskGroup) -> None:
+    async def _time_out(self, run: TurnRun, error: LimitExceeded, group: Group) -> None:
         """End a turn in the place of its handler, however long that cleans up."""
         if not run.turn.in_flight:
             return

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import attrs
-from anyio.abc import TaskGroup
 
+from ._groups import Group
 from .errors import LimitExceeded
 from .limits import Limits
 
@@ -54,7 +54,7 @@ class Watched(Protocol):
 class _Seen:
     """What a conversation looked like when it last changed."""
 
-    group: TaskGroup
+    group: Group
     heard_at: float
     moved_at: float
     received: int = 0
@@ -75,7 +75,7 @@ class Watch:
     _scope: anyio.CancelScope | None = attrs.field(default=None, init=False)
 
     @contextmanager
-    def over(self, watched: Watched, group: TaskGroup) -> Generator[None]:
+    def over(self, watched: Watched, group: Group) -> Generator[None]:
         """Watch a conversation while the block runs; ``group`` is its own."""
         if self._period == math.inf:
             yield

@@ -32,7 +32,7 @@ from speech_engine_proto import (
 from speech_engine_proto.llm import extract_text
 
 from . import _trace as trace
-from ._groups import single_exception
+from ._groups import session_group, single_exception
 from ._handlers import Handlers
 from ._observer import tell
 from ._options import SessionOptions
@@ -47,11 +47,10 @@ from .limits import with_defaults
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anyio.abc import TaskGroup, TaskStatus
-
     import speech_engine_proto
     from speech_engine_proto import AgentEvent, Turn
 
+    from ._groups import Group
     from ._handlers import Handler
     from ._observer import Observer
     from ._options import Fallback
@@ -156,7 +155,7 @@ class SpeechEngineSession:
         self._outbox = Outbox(socket, ponged)
         self._reports = Reports(self, handlers, options.calls.exceeded, observer)
         self._turns = Turns(self, self._conn, self._outbox, self._reports, handlers, options)
-        self._group: TaskGroup | None = None
+        self._group: Group | None = None
         self._leave_code: int | None = None
         self.received = 0
         self._init_task: HandlerTask | None = None
@@ -312,7 +311,7 @@ class SpeechEngineSession:
             logger.warning("no handler for transcripts: the agent will be silent")
         calls, observer = self._options.calls, self._options.observer
         with single_exception(), calls.hold(self):
-            async with anyio.create_task_group() as self._group:
+            async with session_group() as self._group:
                 try:
                     if observer is not None:
                         observer.conversation_started(self)
@@ -328,7 +327,7 @@ class SpeechEngineSession:
                     if observer is not None:
                         observer.conversation_ended(self, self._conn.state)
 
-    async def _read(self, group: TaskGroup) -> None:
+    async def _read(self, group: Group) -> None:
         while self._conn.is_open:
             self._reading = True
             try:
@@ -341,7 +340,7 @@ class SpeechEngineSession:
             elif self._conn.is_open:  # a handler may have closed it meanwhile
                 await self._on_event(self._conn.receive_eof(), group)
 
-    async def _on_event(self, event: AgentEvent, group: TaskGroup) -> None:
+    async def _on_event(self, event: AgentEvent, group: Group) -> None:
         if self._options.observer is not None:
             tell(self._options.observer, self, event)
         match event:
@@ -364,14 +363,14 @@ class SpeechEngineSession:
             case _:
                 assert_never(event)
 
-    async def _start_init(self, conversation_id: str, group: TaskGroup) -> None:
+    async def _start_init(self, conversation_id: str, group: Group) -> None:
         if self._options.debug:
             trace.event("conversation", conversation_id)
         if self._handlers.has(INIT):
             self._init_task = HandlerTask("on_init")
             await self._fire(self._init_task, group, INIT, conversation_id)
 
-    async def _fire(self, task: HandlerTask, group: TaskGroup, event: str, *args: object) -> None:
+    async def _fire(self, task: HandlerTask, group: Group, event: str, *args: object) -> None:
         """Call the handlers of an event in their own task; returns when the first has started."""
 
         async def body() -> None:
@@ -382,12 +381,12 @@ class SpeechEngineSession:
 
         await task.start(group, body)
 
-    async def _finish(self, group: TaskGroup) -> None:
+    async def _finish(self, group: Group) -> None:
         """End in order: close the socket, tell the handlers, wait for those that still work."""
         working = self._tasks()
         for task in working:
             task.cancel()
-        await group.start(self._finish_socket)
+        await group.start(self.close_socket)
         if not self._left:
             ended = isinstance(self._conn.receive_eof(), ConversationEnded)
             event = CLOSE if ended else DISCONNECTED
@@ -436,9 +435,3 @@ class SpeechEngineSession:
             grace = self._options.cancel_grace
             logger.warning(text, task.name, grace, extra=self._reports.context())
         return left
-
-    async def _finish_socket(
-        self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
-        task_status.started()
-        await self.close_socket()

@@ -1,10 +1,14 @@
-"""Users see the exception that was raised, not the group that carried it."""
+"""The session's task group on both loops, and one exception in the place of many."""
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
+import anyio.lowlevel
 import pytest
 
-from speech_engine_transports._groups import single_exception
+from speech_engine_transports._groups import asyncio_task, session_group, single_exception
 
 
 def raised(group: BaseException) -> BaseException:
@@ -37,3 +41,60 @@ def test_the_group_is_no_context_of_an_error_that_had_none() -> None:
 def test_what_is_no_group_leaves_as_it_is() -> None:
     error = ValueError("plain")
     assert raised(error) is error
+
+
+@pytest.mark.anyio
+async def test_a_call_has_made_its_first_step_when_start_returns() -> None:
+    steps: list[str] = []
+
+    async def call(name: str) -> None:
+        steps.append(f"{name} begins")
+        await anyio.lowlevel.checkpoint()
+        steps.append(f"{name} ends")
+
+    async with session_group() as group:
+        group.start_soon(call, "soon")
+        await group.start(call, "started")
+        assert "started begins" in steps
+    assert sorted(steps) == ["soon begins", "soon ends", "started begins", "started ends"]
+
+
+@pytest.mark.anyio
+async def test_an_error_in_a_task_ends_the_others() -> None:
+    async def fail() -> None:
+        raise ValueError("here")
+
+    async def all_of_it() -> None:
+        with single_exception():
+            async with session_group() as group:
+                await group.start(anyio.sleep_forever)
+                await group.start(fail)
+
+    with pytest.raises(ValueError, match="here"):
+        await all_of_it()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_a_group_that_was_cancelled_takes_no_more_tasks() -> None:
+    """The call it refuses is closed: no warning tells that it was never awaited."""
+    refused: list[str] = []
+
+    async def late() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        with pytest.raises(RuntimeError, match="shutting down"):
+            running.start_soon(anyio.sleep, 0)
+        refused.append("late")
+
+    group = session_group()
+    running = await group.__aenter__()
+    await running.start(late)
+    error = ValueError("mine")
+    with pytest.raises(ExceptionGroup):
+        await group.__aexit__(ValueError, error, None)
+    assert refused == ["late"]
+
+
+def test_no_task_runs_outside_a_loop() -> None:
+    assert asyncio_task() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,6 +12,7 @@ import pytest
 import trio
 
 from speech_engine_transports import SpeechEngineSession
+from speech_engine_transports._groups import session_group
 from speech_engine_transports._tasks import HandlerTask
 
 from .clock import ASYNCIO, settle, virtual
@@ -173,6 +175,23 @@ async def test_outer_cancellation_does_not_wait_for_ever(
 
 
 @on_asyncio
+async def test_an_error_after_the_grace_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The group takes no more tasks by then, so ``on_error`` cannot be called."""
+
+    async def late(t: object, s: Session) -> None:
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await anyio.sleep(10_000)
+        raise ValueError("late")
+
+    call = Call(on_transcript=late, cancel_grace=3)
+    call.peer.say(transcript("a", id=1))
+    await cancel_task(call.session)
+    assert call.errors == []
+    assert [record.exc_info[1].args for record in caplog.records if record.exc_info] == [("late",)]  # type: ignore[union-attr]
+
+
+@on_asyncio
 async def test_a_second_outer_cancellation_ends_the_grace() -> None:
     async def slow(t: object, s: Session) -> None:
         try:
@@ -271,7 +290,7 @@ async def test_a_handler_task_that_was_cancelled_first_runs_nothing() -> None:
 
     task = HandlerTask("test")
     task.cancel()
-    async with anyio.create_task_group() as group:
+    async with session_group() as group:
         await task.start(group, body)
     assert task.ended
     assert not task.left_over
