@@ -220,8 +220,7 @@ class _WholeTranscript(msgspec.Struct):
     event_id: _EventId | None = None
 
 
-@attrs.frozen
-class _LooseMessage:
+class _LooseMessage(msgspec.Struct, gc=False):
     role: str
     content: str | None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
+import copy
+import gc
+import pickle
+
 import pytest
 
 import speech_engine_proto
@@ -33,8 +36,20 @@ def test_two_of_the_same_are_equal() -> None:
 
 def test_frozen() -> None:
     message = ConversationMessage("user", "Hi")
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         message.content = ""  # type: ignore[misc]
+
+
+def test_a_copy_is_the_same() -> None:
+    message = ConversationMessage("user", "Hi")
+    for again in (copy.copy(message), copy.deepcopy(message), pickle.loads(pickle.dumps(message))):
+        assert type(again) is ConversationMessage
+        assert again == message
+
+
+def test_the_garbage_collector_does_not_look_at_it() -> None:
+    """Hundreds come with each turn: tracked, they alone would set off a collection each time."""
+    assert not gc.is_tracked(ConversationMessage("user", "Hi"))
 
 
 def test_the_dict_of_the_official_class() -> None:
@@ -44,4 +59,6 @@ def test_the_dict_of_the_official_class() -> None:
 def test_the_repr_shows_no_words() -> None:
     message = ConversationMessage("user", "my number is 7")
     assert repr(message) == "ConversationMessage(role='user', content=<14 characters>)"
+    shown_by_rich = [("role", "user"), ("content", "<14 characters>")]
+    assert message.__rich_repr__() == shown_by_rich
     assert length_only("") == "<0 characters>"
