@@ -13,6 +13,14 @@ from ._states import TURN_MOVES, Move, TurnState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+COMPARED = 32
+"""Messages at the end of a history in which what was heard of a reply is looked for.
+
+A service corrects the newest words: those of the caller, and the reply that was cut. What stands
+further back is taken as known without looking at it, so that neither the time nor the memory that
+this takes grows with the call.
+"""
+
 _SPEAKING = TurnState.SPEAKING  # asked for each piece, and slow to look up on Python 3.11
 
 
@@ -39,22 +47,24 @@ class SentReply:
     """What must be kept of a reply to tell later what was heard of it.
 
     The transcript itself is not kept: at rest, a call would hold its whole history a second time.
-    A number per message is enough to find where the next history leaves the known one.
+    A number for each of its last messages is enough to find where the next history leaves it.
     """
 
-    __slots__ = ("_cut", "_fingerprints", "_text")
+    __slots__ = ("_cut", "_fingerprints", "_settled", "_text")
 
     def __init__(
-        self, text: str, transcript: Iterable[ConversationMessage], *, cut: bool = False
+        self, text: str, transcript: tuple[ConversationMessage, ...], *, cut: bool = False
     ) -> None:
         self._text = text
         self._cut = cut
-        self._fingerprints = _fingerprints(transcript)
+        self._settled = max(0, len(transcript) - COMPARED)
+        self._fingerprints = _fingerprints(transcript[self._settled :])
 
     def heard_in(self, transcript: tuple[ConversationMessage, ...]) -> HeardReply:
         """Compare with a later history: what the agent said after the longest common prefix."""
-        known = 0
-        for before, after in zip(self._fingerprints, _fingerprints(transcript), strict=False):
+        known = self._settled
+        following = _fingerprints(transcript[known : known + COMPARED])
+        for before, after in zip(self._fingerprints, following, strict=False):
             if before != after:
                 break
             known += 1
@@ -63,9 +73,8 @@ class SentReply:
         return HeardReply(self._text, heard, self._cut or differ)
 
 
-def _fingerprints(transcript: Iterable[ConversationMessage]) -> array[int]:
-    # Words tell messages apart. With the roles it would cost twice as much, for every turn.
-    return array("q", [hash(message.content) for message in transcript])
+def _fingerprints(messages: Iterable[ConversationMessage]) -> array[int]:
+    return array("q", [hash(message) for message in messages])
 
 
 class Turn:

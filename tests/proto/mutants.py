@@ -279,6 +279,31 @@ MUTANTS = (
         "        newest.attempt = turn.attempt\n",
         "",
     ),
+    # What was heard of a reply.
+    Mutant(
+        "the settled part of a history is heard again",
+        "_turns.py",
+        "        known = self._settled\n",
+        "        known = 0\n",
+    ),
+    Mutant(
+        "a long history is settled one message too far",
+        "_turns.py",
+        "max(0, len(transcript) - COMPARED)",
+        "max(0, len(transcript) - COMPARED + 1)",
+    ),
+    Mutant(
+        "what was rewritten is taken as known",
+        "_turns.py",
+        "            if before != after:\n                break\n",
+        "",
+    ),
+    Mutant(
+        "the last words of the known history are heard again",
+        "_turns.py",
+        "following = _fingerprints(transcript[known : known + COMPARED])",
+        "following = _fingerprints(transcript[known : known + COMPARED - 1])",
+    ),
     # Rule 4 and 6: what changes nothing.
     Mutant(
         "a bad message interrupts",

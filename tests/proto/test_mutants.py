@@ -36,6 +36,7 @@ def battery(core: Any) -> None:
     _check_privacy(core)
     _check_words(core)
     _check_that_a_re_send_keeps_its_count(core)
+    _check_what_was_heard(core)
     walk(core, turns=3, events=5)
     walk(core, turns=3, events=3, adopts=False)
 
@@ -107,3 +108,23 @@ def _check_that_a_re_send_keeps_its_count(core: Any) -> None:
     connection.receive(cells.MESSAGES["higher-same"])
     connection.end_turn(turn)
     assert connection.receive(cells.MESSAGES["higher-same"]).turn.attempt == 3
+
+
+def _check_what_was_heard(core: Any) -> None:
+    """The newest 32 messages of a history may be rewritten; a reply is what follows the rest."""
+    history = [{"role": "agent", "content": f"words {number}"} for number in range(40)]
+    reply = {"role": "agent", "content": "Good"}
+    for rewritten in (None, 40 - 32):
+        connection = core.AgentConnection()
+        turn = connection.receive(_transcript(history, 1)).turn
+        connection.send_text(turn, "Good day.")
+        later = [*history, reply]
+        if rewritten is not None:
+            later[rewritten] = {"role": "agent", "content": "other words"}
+        heard = connection.receive(_transcript(later, 2)).turn.heard
+        assert heard.heard == " ".join(m["content"] for m in later[rewritten or 40 :])
+
+
+def _transcript(history: list[dict[str, str]], event_id: int) -> str:
+    frame = {"type": "user_transcript", "user_transcript": history, "event_id": event_id}
+    return json.dumps(frame)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import takewhile
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from speech_engine_proto import ConversationMessage, HeardReply, Turn, TurnState
 from speech_engine_proto._states import Move
-from speech_engine_proto._turns import SentReply
+from speech_engine_proto._turns import COMPARED, SentReply
 
 
 def user(content: str) -> ConversationMessage:
@@ -147,3 +152,59 @@ def test_a_reply_that_was_cut_is_interrupted_although_all_of_it_was_heard() -> N
     assert Turn(2, following, previous=turn.sent_reply()).heard == HeardReply(
         "One,", "One,", interrupted=True
     )
+
+
+def test_who_said_it_counts() -> None:
+    """The same words of another role are another message: here all but the first was heard."""
+    known = (user("Hello?"), user("Good day."))
+    heard = SentReply("Good day.", known).heard_in((*HELLO, agent("Good day."), user("Bye.")))
+    assert heard == HeardReply("Good day.", "Good day.", interrupted=False)
+
+
+_entries = st.builds(
+    ConversationMessage, st.sampled_from(["user", "agent"]), st.sampled_from("abc")
+)
+_few = st.lists(_entries, max_size=4)
+_histories = st.lists(_entries, max_size=COMPARED // 2).map(tuple)
+
+
+@given(st.sampled_from([0, 1, COMPARED - 4, COMPARED, 2 * COMPARED]), _histories, _few, st.data())
+def test_a_long_history_is_heard_as_if_all_of_it_were_compared(
+    settled: int,
+    known: tuple[ConversationMessage, ...],
+    said: list[ConversationMessage],
+    data: st.DataObject,
+) -> None:
+    """Whatever a service rewrites in the last messages, and however it goes on."""
+    early = (user("early"), agent("words")) * settled
+    kept = data.draw(st.integers(0, len(known)), "kept")
+    later = (*early, *known[:kept], *data.draw(_few, "rewritten"), *said)
+    before = (*early, *known)
+    pairs = zip(before, later, strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    expected = " ".join(m.content for m in later[same:] if m.role == "agent")
+    assert SentReply("a", before).heard_in(later).heard == expected
+
+
+@pytest.mark.parametrize(("back", "noticed"), [(COMPARED, True), (COMPARED + 1, False)])
+def test_what_stands_far_back_is_taken_as_known(back: int, noticed: bool) -> None:
+    before = [agent(f"words {number}") for number in range(100)]
+    later = [*before, agent("Good day.")]
+    later[-back - 1] = agent("other words")
+    heard = SentReply("Good day.", tuple(before)).heard_in(tuple(later)).heard
+    assert heard.startswith("other words") is noticed
+    assert (heard == "Good day.") is not noticed
+
+
+def test_a_history_that_is_shorter_than_what_is_known_holds_nothing() -> None:
+    before = tuple(agent(f"words {number}") for number in range(100))
+    reply = SentReply("Good day.", before)
+    assert reply.heard_in(before[:10]) == HeardReply("Good day.", "", interrupted=True)
+
+
+def test_what_is_kept_does_not_grow_with_the_call() -> None:
+    kept = {
+        messages: sys.getsizeof(SentReply("Hi.", HELLO * messages)._fingerprints)
+        for messages in (COMPARED, 10_000)
+    }
+    assert kept[COMPARED] == kept[10_000]
