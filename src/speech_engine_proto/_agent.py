@@ -141,9 +141,7 @@ class AgentConnection:
             raise TypeError(f"text: expected str, got {type(text).__name__}")
         if not text:
             raise ValueError("text: expected at least one character, got an empty str")
-        frame = wire.agent_response(text, False, turn.event_id)
-        turn.add_piece(text)
-        return frame
+        return turn.add_piece(text)
 
     def end_turn(self, turn: Turn) -> str:
         """Return the frame that ends the reply to ``turn``: its one terminator.

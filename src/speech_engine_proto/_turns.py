@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from . import wire
 from ._messages import ConversationMessage, length_only
 from ._states import TURN_MOVES, Move, TurnState
 
@@ -84,7 +85,16 @@ class Turn:
     its whole life; only the connection that made it changes it.
     """
 
-    __slots__ = ("_heard", "_pieces", "_previous", "attempt", "event_id", "state", "transcript")
+    __slots__ = (
+        "_frame_end",
+        "_heard",
+        "_pieces",
+        "_previous",
+        "attempt",
+        "event_id",
+        "state",
+        "transcript",
+    )
 
     def __init__(
         self,
@@ -103,6 +113,7 @@ class Turn:
         self.attempt: int = attempt
         """How often the service has asked this: 1, and one more for each re-send taken up."""
         self._pieces: list[str] = []
+        self._frame_end = ""
         self._previous = previous
         self._heard: HeardReply | None = None
 
@@ -145,11 +156,17 @@ class Turn:
         """Make a move of the table; KeyError where it is not legal."""
         self.state = TURN_MOVES[self.state][move]
 
-    def add_piece(self, text: str) -> None:
-        """Note a piece that became a frame."""
+    def add_piece(self, text: str) -> str:
+        """Return the frame of a piece, and note that it was made."""
+        speaking = self.state is _SPEAKING
+        if not speaking:
+            # The id is settled by the first piece: what has been said is not asked again (Rule 3).
+            self._frame_end = wire.reply_end(False, self.event_id)
+        frame = wire.reply_frame(text, self._frame_end)
         self._pieces.append(text)
-        if self.state is not _SPEAKING:
+        if not speaking:
             self.move(Move.PIECE)
+        return frame
 
     def resend_as(self, event_id: int) -> None:
         """Go on under a new id (Rule 3)."""

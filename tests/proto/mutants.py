@@ -113,9 +113,9 @@ MUTANTS = (
     ),
     Mutant(
         "a piece is final",
-        "_agent.py",
-        "wire.agent_response(text, False, turn.event_id)",
-        "wire.agent_response(text, True, turn.event_id)",
+        "_turns.py",
+        "wire.reply_end(False, self.event_id)",
+        "wire.reply_end(True, self.event_id)",
     ),
     Mutant(
         "an empty piece is sent",
@@ -130,10 +130,16 @@ MUTANTS = (
         "            pass\n",
     ),
     Mutant(
+        "every piece says the words of the first",
+        "_turns.py",
+        "frame = wire.reply_frame(text, self._frame_end)",
+        "frame = wire.reply_frame(self._pieces[0] if speaking else text, self._frame_end)",
+    ),
+    Mutant(
         "a piece is not noted",
-        "_agent.py",
-        "        turn.add_piece(text)\n",
-        "        turn.move(Move.PIECE)\n",
+        "_turns.py",
+        "        self._pieces.append(text)\n",
+        "",
     ),
     Mutant(
         "a finished turn is called interrupted",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from speech_engine_proto import ConversationMessage, HeardReply, Turn, TurnState
 from speech_engine_proto._states import Move
 from speech_engine_proto._turns import COMPARED, SentReply
+from speech_engine_proto.wire import AgentResponse, decode
 
 
 def user(content: str) -> ConversationMessage:
@@ -43,10 +44,11 @@ def test_a_new_turn() -> None:
 
 def test_a_whole_reply() -> None:
     turn = Turn(None, HELLO)
-    turn.add_piece("Good ")
+    frame = turn.add_piece("Good ")
+    assert decode(frame) == AgentResponse("Good ", False, None)
     assert state(turn) is TurnState.SPEAKING
     assert turn.in_flight
-    turn.add_piece("day.")
+    assert decode(turn.add_piece("day.")) == AgentResponse("day.", False, None)
     turn.move(Move.TERMINATOR)
     assert turn.text_sent == "Good day."
     assert turn.pieces_sent == 2
@@ -66,6 +68,7 @@ def test_a_re_send_is_the_same_turn() -> None:
     turn = Turn(5, HELLO)
     turn.resend_as(6)
     assert (turn.event_id, turn.attempt, turn.state) == (6, 2, TurnState.WAITING)
+    assert decode(turn.add_piece("Yes?")) == AgentResponse("Yes?", False, 6)
 
 
 @pytest.mark.parametrize("end", [Move.TERMINATOR, Move.INTERRUPT])
