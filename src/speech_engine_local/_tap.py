@@ -25,6 +25,7 @@ class TappedSocket(Socket):
     def __init__(self, inner: Socket) -> None:
         super().__init__(inner.request)
         self.lock = inner.lock
+        self.gone = inner.gone
         self._inner = inner
 
     @abstractmethod

@@ -71,7 +71,9 @@ class _AsyncioGroup(asyncio.TaskGroup):
 class _TrioGroup:
     def __init__(self) -> None:
         self._group: TaskGroup = anyio.create_task_group()
-        self.start_soon = self._group.start_soon
+
+    def start_soon(self, call: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> object:
+        return self._group.start_soon(call, *args)
 
     async def start(self, call: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         started = anyio.Event()

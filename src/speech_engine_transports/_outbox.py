@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from speech_engine_proto import ConnectionClosedError
+from speech_engine_proto import ConnectionClosedError, LocalProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -28,15 +28,15 @@ class Outbox:
         ponged: called when a pong is written.
     """
 
-    __slots__ = ("_ponged", "_pongs", "_socket", "_writing", "ended", "waiting")
+    __slots__ = ("_ponged", "_pongs", "_socket", "_writing", "begun", "ended")
 
     def __init__(self, socket: Socket, ponged: Callable[[], None] | None = None) -> None:
         self._socket = socket
         self._ponged = ponged
         self._pongs: list[str] = []
         self._writing = False
-        self.waiting = 0
-        """Writes that are under way."""
+        self.begun = 0
+        """Writes that have begun."""
         self.ended = 0
         """Writes that have been; whoever looks twice sees whether the socket moves."""
 
@@ -47,20 +47,21 @@ class Outbox:
             LocalProtocolError: the verb refused: the turn is over. Nothing was written.
             ConnectionClosedError: the socket is gone.
         """
-        send, lock = self._socket.send, self._socket.lock
+        send, lock, gone = self._socket.send, self._socket.lock, self._socket.gone
 
         async def write(argument: T) -> None:
-            self.waiting += 1
+            self.begun += 1
             try:
                 if lock is None:
                     await send(verb(argument))
                 else:
                     async with lock:
                         await send(verb(argument))
-            except ConnectionError as error:
+            except LocalProtocolError:
+                raise
+            except gone as error:
                 raise ConnectionClosedError("session is closed: the socket is gone") from error
             finally:
-                self.waiting -= 1
                 self.ended += 1
 
         return write

@@ -14,6 +14,8 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
+from speech_engine_proto.llm import extract_text
+
 __all__ = ["Response", "discard", "speak"]
 
 Response: TypeAlias = (
@@ -89,8 +91,9 @@ async def _speak_stream(stream: AsyncIterable[Any], say: Say, extract: Extract) 
     iterator = stream
     try:
         iterator = aiter(stream)
+        known = str if extract is extract_text else None  # a text is asked of one's own function
         async for chunk in iterator:
-            text = extract(chunk)
+            text = chunk if type(chunk) is known else extract(chunk)
             if text:
                 await say(text)
     finally:

@@ -183,7 +183,7 @@ class SpeechEngineSession:
     @property
     def is_writing(self) -> bool:
         """Whether a write waits for the peer at this moment."""
-        return self._outbox.waiting > 0
+        return self._outbox.begun != self._outbox.ended
 
     @property
     def written(self) -> int:
