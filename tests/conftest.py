@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 # Helpers that assert: their messages shall be as good as those of the tests.
 pytest.register_assert_rewrite(
+    "tests.counting",
     "tests.examples.program",
     "tests.interop.browsers",
     "tests.interop.callers",
