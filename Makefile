@@ -55,7 +55,7 @@ versions: $(VENV)/.dev  ## the tests of the core and the session on the other Py
 docs: $(VENV)/.dev  ## the documentation as HTML in docs/_build, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
 
-bench: $(VENV)/.dev  ## cost per piece and per turn beside the official SDK; writes benchmarks/RESULTS.md
+bench: $(VENV)/.dev  ## what a piece, a turn, a frame and a call cost; writes benchmarks/RESULTS.md and plots
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 scorecards: $(VENV)/.dev clients  ## our servers and the official SDKs under check; writes docs/reference/scorecards.md
@@ -64,7 +64,7 @@ scorecards: $(VENV)/.dev clients  ## our servers and the official SDKs under che
 lock: $(VENV)/.dev  ## renew the pins from the ranges in pyproject.toml
 	$(PIP) install uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url \
-	  --no-annotate --all-extras --group test --group interop --group lint --group docs \
+	  --no-annotate --all-extras --group test --group interop --group lint --group docs --group bench \
 	  --upgrade pyproject.toml -o requirements.lock
 
 clean:  ## remove the virtual environment and everything that was built
