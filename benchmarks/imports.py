@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from .measure import Effort, Row, take_rounds
+from .measure import Effort, Findings, Row, take_rounds
 
 __all__ = ["measure"]
 
@@ -17,7 +17,7 @@ print((time.process_time() - began) * 1e3)
 """
 
 
-def measure(effort: Effort) -> list[Row]:
+def measure(effort: Effort) -> Findings:
     """Return the row of the imports, in milliseconds of CPU time."""
     for module in ("speech_engine_proto", "elevenlabs.speech_engine"):
         _import(module)  # the first one compiles, or fills the disk's cache
@@ -29,7 +29,8 @@ def measure(effort: Effort) -> list[Row]:
             "official": lambda: _import("elevenlabs.speech_engine"),
         },
     )
-    return [Row(figure="import speech_engine_proto", unit="ms", samples=samples, goal=0.35)]
+    row = Row(figure="import speech_engine_proto", unit="ms", samples=samples, goal=0.35)
+    return Findings(rows=[row])
 
 
 def _import(module: str) -> float:

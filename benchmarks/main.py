@@ -6,50 +6,65 @@ import argparse
 import time
 from pathlib import Path
 
-from . import calls, imports, sessions
-from .measure import Effort, Row
+from . import frames, idle, imports, latency, memory, plots, pongs, sessions
+from .measure import Effort, Findings, show
 from .report import as_markdown, as_text
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+HERE = Path(__file__).parent
+RESULTS = HERE / "RESULTS.md"
+PLOTS = HERE / "plots"
 
 GROUPS = {
     "sessions": sessions.measure,
     "imports": imports.measure,
-    "calls": calls.measure,
+    "memory": memory.measure,
+    "frames": frames.measure,
+    "latency": latency.measure,
+    "pongs": pongs.measure,
+    "idle": idle.measure,
 }
 
 
 def main() -> None:
-    """Measure, print the table, and write it to ``benchmarks/RESULTS.md``."""
+    """Measure, print the tables, and write them and the plots beside this module."""
     arguments = _parser().parse_args()
     effort = Effort.quick() if arguments.quick else Effort.full()
     began = time.monotonic()
-    rows: list[Row] = []
-    for name in arguments.only or GROUPS:
-        rows += GROUPS[name](effort)
-    print(as_text(rows))
+    findings = Findings()
+    try:
+        for name in arguments.only or GROUPS:
+            findings += GROUPS[name](effort)
+            show(f"  {name}: after {time.monotonic() - began:.0f} s", end="\n")
+    except KeyboardInterrupt:
+        print("\ninterrupted: RESULTS.md is left as it is")
+        raise SystemExit(130) from None
+    print(as_text(findings))
     if arguments.quick or arguments.only:
         print("a quick or partial run: RESULTS.md is left as it is")
-        return
-    RESULTS.write_text(as_markdown(rows, effort))
-    print(f"wrote {RESULTS.name} after {time.monotonic() - began:.0f} s")
+    else:
+        RESULTS.write_text(as_markdown(findings, effort, tried=(HERE / "tried.md").read_text()))
+        plots.write(findings, PLOTS)
+        print(f"wrote {RESULTS.name} and {PLOTS.name}/")
+    print(f"{time.monotonic() - began:.0f} s")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="Measure what a piece, a turn, a frame and a call cost, beside the official "
-        "SDK and the raw WebSocket library, and write benchmarks/RESULTS.md.",
+        "SDK and the raw WebSocket libraries; write benchmarks/RESULTS.md and benchmarks/plots.",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="fewer rounds of the same sizes, for a first look; RESULTS.md is not written",
+        help="fewer rounds of the same sizes, for a first look; nothing is written",
     )
     parser.add_argument(
         "--only",
         action="append",
         choices=list(GROUPS),
-        help="measure one group of figures (may be repeated); RESULTS.md is not written",
+        metavar="GROUP",
+        help="measure one group of rows (may be repeated); nothing is written; "
+        f"one of {', '.join(GROUPS)}",
     )
     return parser

@@ -1,4 +1,4 @@
-"""The table of figures, as text for the terminal and as the page RESULTS.md."""
+"""The tables of figures, as text for the terminal and as the page RESULTS.md."""
 
 from __future__ import annotations
 
@@ -8,13 +8,37 @@ from importlib.metadata import version
 from statistics import median
 from typing import TYPE_CHECKING
 
+from .method import METHOD
+
 if TYPE_CHECKING:
-    from .measure import Effort, Row, Samples
+    from .measure import Effort, Findings, Idle, Load, Row, Samples, Spread
 
 __all__ = ["as_markdown", "as_text"]
 
+Table = list[tuple[str, ...]]
+
 HEADINGS = ("figure", "ours", "official", "raw library", "compared with", "result", "goal", "met")
-MEASURED = ("speech-engine-proto", "elevenlabs", "websockets", "anyio", "msgspec", "pydantic")
+IDLE_HEADINGS = (
+    "server",
+    "calls held",
+    "memory of a call (RSS)",
+    "ping all of them",
+    "CPU per ping",
+    "ended in order",
+    "end all of them",
+)
+LOAD_HEADINGS = ("server", "its CPU", "CPU of the calling side", "timers of the calling side, p99")
+MEASURED = (
+    "speech-engine-proto",
+    "elevenlabs",
+    "websockets",
+    "aiohttp",
+    "picows",
+    "anyio",
+    "msgspec",
+    "pydantic",
+    "uvloop",
+)
 
 PAGE = """\
 # Results
@@ -23,7 +47,29 @@ Written by `make bench`. Read the ratios: the figures themselves are those of on
 time. Each is the median of the rounds; a result is the median of the comparisons within each
 round, with the least and the most of them in brackets.
 
-{table}
+{rows}
+
+![Ratios and their goals](plots/ratios.svg)
+
+## Ten thousand idle calls in one process
+
+{idle}
+
+## How latencies spread
+
+{spreads}
+
+![Latencies, by percentile](plots/latency.svg)
+
+Whether the calling side was the bottleneck, while it took those (100 % is one core):
+
+{loads}
+
+## Memory of a call
+
+![Memory of a call](plots/memory.svg)
+
+{tried}
 
 ## Machine
 
@@ -31,52 +77,82 @@ round, with the least and the most of them in brackets.
 
 ## Method
 
-- What is compared takes turns within each round, and every other round goes the other way, so that
-  whatever else the machine does falls on all of it. The official SDK is measured in the same run.
-- A piece and a turn: both sessions run over the same socket in memory, which hands over frames and
-  counts what is sent. {rounds} rounds of a reply of {pieces} words, and of a call of {turns} turns,
-  each with its whole history and a reply of one text; CPU time of the process. "Core alone" is
-  `AgentConnection.send_text` without a session, compared with a piece through the official session.
-- The import: {imports} rounds of fresh interpreters, CPU time of the import statement.
-- Memory, CPU and pongs: real sockets, a new server process per sample, {call_rounds} rounds. All
-  servers listen with the same settings of `websockets` (no compression, the same limits and pings).
-  The official session runs on that listener too, in place of its own server. "Raw library" is a
-  handler that reads the same messages and writes the same frames, made beforehand.
-- Memory: bytes that Python holds per call, by `tracemalloc`, over {calls} calls after a warm-up.
-- CPU per frame: the server's CPU time for transcripts of 10 messages and replies of 60 words, over
-  the frames read and written.
-- Pongs: 200 calls, each handler sending a word every 50 ms without end; the time from ping to pong
-  is taken by the client, its own work included. "Idle" is the same without transcripts.
-"""
+{method}"""
 
 
-def as_text(rows: list[Row]) -> str:
-    """Return the table in columns."""
-    table = [HEADINGS, *(_cells(row) for row in rows)]
-    widths = [max(len(cells[column]) for cells in table) for column in range(len(HEADINGS))]
+def as_text(findings: Findings) -> str:
+    """Return the tables in columns."""
+    return "\n\n".join(_columns(table) for table in _tables(findings) if len(table) > 1)
+
+
+def as_markdown(findings: Findings, effort: Effort, tried: str) -> str:
+    """Return the whole page.
+
+    Args:
+        findings: of a whole run.
+        effort: with which they were found.
+        tried: the sections written by hand: what was tried, and what stands in the way.
+    """
+    rows, idle, spreads, loads = (_pipes(table) for table in _tables(findings))
+    return PAGE.format(
+        rows=rows,
+        idle=idle,
+        spreads=spreads,
+        loads=loads,
+        tried=tried.strip(),
+        machine=_machine(),
+        method=METHOD.format(effort=effort),
+    )
+
+
+def _tables(findings: Findings) -> tuple[Table, Table, Table, Table]:
+    percentiles = list(findings.spreads[0].milliseconds) if findings.spreads else []
+    return (
+        [HEADINGS, *map(_row_cells, findings.rows)],
+        [IDLE_HEADINGS, *map(_idle_cells, findings.idle)],
+        [
+            ("figure", "server", *(f"p{per_cent}" for per_cent in percentiles)),
+            *map(_spread_cells, findings.spreads),
+        ],
+        [LOAD_HEADINGS, *map(_load_cells, findings.loads)],
+    )
+
+
+def _idle_cells(idle: Idle) -> tuple[str, ...]:
+    return (
+        idle.server,
+        f"{idle.calls:,}",
+        f"{idle.kibibytes:.1f} KiB",
+        f"{idle.ping_seconds:.2f} s",
+        f"{idle.cpu_per_ping:.0f} µs",
+        f"{idle.ended:,}",
+        f"{idle.end_seconds:.1f} s",
+    )
+
+
+def _spread_cells(spread: Spread) -> tuple[str, ...]:
+    values = (f"{value:.2f} ms" for value in spread.milliseconds.values())
+    return (spread.figure, spread.server, *values)
+
+
+def _load_cells(load: Load) -> tuple[str, ...]:
+    return (load.server, f"{load.server_share:.0%}", f"{load.share:.0%}", f"{load.late:.1f} ms")
+
+
+def _columns(table: Table) -> str:
+    widths = [max(len(cells[column]) for cells in table) for column in range(len(table[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
         for cells in table
     )
 
 
-def as_markdown(rows: list[Row], effort: Effort) -> str:
-    """Return the whole page."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *(_cells(row) for row in rows)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return PAGE.format(
-        table=table,
-        machine=_machine(),
-        rounds=effort.rounds,
-        pieces=effort.pieces,
-        turns=effort.turns,
-        imports=effort.imports,
-        call_rounds=effort.call_rounds,
-        calls=effort.calls,
-    )
+def _pipes(table: Table) -> str:
+    lines = [table[0], ("---",) * len(table[0]), *table[1:]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _row_cells(row: Row) -> tuple[str, ...]:
     comparisons = row.comparisons
     unit = f" {row.unit}" if row.by == "difference" else ""
     sign = "+" if row.by == "difference" else ""
@@ -90,8 +166,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         *(_figure(row.samples.get(name), row.unit) for name in ("ours", "official", "raw")),
         _other(row),
         f"{middle}{unit} ({low} .. {high})",
-        f"at most {sign}{row.goal:g}{unit}",
-        "yes" if row.is_met else "**no**",
+        "" if row.goal is None else f"at most {sign}{row.goal:g}{unit}",
+        {True: "yes", False: "**no**", None: ""}[row.is_met],
     )
 
 

@@ -18,7 +18,7 @@ from elevenlabs.speech_engine import SpeechEngineSession as OfficialSession
 from speech_engine_proto import AgentConnection, TurnStarted
 from speech_engine_transports.session import SpeechEngineSession
 
-from .measure import Effort, Row, take_rounds
+from .measure import Effort, Findings, Row, take_rounds
 from .texts import INIT, PIECES, transcript
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ HISTORIES = {200: 0.4, 500: 0.25}
 """Messages of history in a turn, and the goal for each."""
 
 
-def measure(effort: Effort) -> list[Row]:
+def measure(effort: Effort) -> Findings:
     """Return the rows of one piece and of one turn."""
     _warm_up()
     pieces = take_rounds(
@@ -43,11 +43,13 @@ def measure(effort: Effort) -> list[Row]:
         },
     )
     core = {"ours": pieces["core"], "official": pieces["official"]}
-    return [
-        Row(figure="one piece, core alone", unit="µs", samples=core, goal=0.15),
-        Row(figure="one piece, through the session", unit="µs", samples=pieces, goal=0.3),
-        *(_turn_row(messages, goal, effort) for messages, goal in HISTORIES.items()),
-    ]
+    return Findings(
+        rows=[
+            Row(figure="one piece, core alone", unit="µs", samples=core, goal=0.15),
+            Row(figure="one piece, through the session", unit="µs", samples=pieces, goal=0.3),
+            *(_turn_row(messages, goal, effort) for messages, goal in HISTORIES.items()),
+        ]
+    )
 
 
 def _warm_up() -> None:

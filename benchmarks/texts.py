@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-__all__ = ["INIT", "PIECES", "PING", "PONG", "reply_frame", "transcript"]
+__all__ = ["CLOSE", "INIT", "PIECES", "PING", "PONG", "PONG_MARK", "reply_frame", "transcript"]
 
 _CALLER = "Could you tell me whether number {} is still open on Friday, please?"
 _AGENT = (
@@ -18,10 +18,19 @@ PIECES = tuple(f"{word} " for word in _AGENT.split())
 INIT = json.dumps({"type": "init", "conversation_id": "conv_benchmark"})
 PING = json.dumps({"type": "ping"})
 PONG = json.dumps({"type": "pong"})
+CLOSE = json.dumps({"type": "close"})
+PONG_MARK = b'"pong"'
+"""What only a pong holds, however its server writes JSON."""
 
 
-def transcript(messages: int, event_id: int) -> str:
-    """Return a ``user_transcript`` with that many messages of history, some 100 bytes each."""
+def transcript(messages: int, event_id: int, last: str | None = None) -> str:
+    """Return a ``user_transcript`` with that many messages of history, some 100 bytes each.
+
+    Args:
+        messages: how many; an odd number ends with the caller.
+        event_id: the id of the turn.
+        last: what the last message says, where the server is told something by it.
+    """
     history = [
         {
             "role": "agent" if number % 2 else "user",
@@ -29,6 +38,8 @@ def transcript(messages: int, event_id: int) -> str:
         }
         for number in range(messages)
     ]
+    if last is not None:
+        history[-1] = {"role": "user", "content": last}
     frame = {"type": "user_transcript", "user_transcript": history, "event_id": event_id}
     return json.dumps(frame)
 

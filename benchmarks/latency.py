@@ -1,0 +1,148 @@
+"""How soon the first piece comes, and an interruption is over, while 200 calls stream.
+
+The first piece is stamped by this process where it reads the socket. An interruption ends inside
+the server: the transcript carries when it was sent, and the server notes when the stream of the
+older turn was closed and its handler had ended. Both read the system's monotonic clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from statistics import median
+
+import attrs
+
+from .client import Call, dialled
+from .load import watched
+from .measure import Effort, Findings, Load, Row, Spread, percentile, take_turns
+from .processes import Server, run, serving
+from .talk import Order
+from .texts import transcript
+
+__all__ = ["measure"]
+
+CALLS = 200
+PAUSE = 0.05
+"""Seconds between two pieces of each call: 20 words a second, some six times speech."""
+
+ASKING_CALLS = 20
+"""Calls beside them, whose agent is silent when its caller asks."""
+
+HISTORY = 11
+FOREVER = 10**9
+ANSWER = Order(pieces=3, pause=0)
+ANSWER_FRAMES = 4
+PROBE_PAUSE = 0.002
+SETTLE = 0.3
+"""Seconds in which all calls have begun to stream."""
+
+PERCENTILES = (50, 90, 99)
+GOAL = 0.5
+KINDS = {"asyncio server": "ours-asyncio", "picows server": "ours-picows", "official": "official"}
+ROWS = {
+    f"first piece with {CALLS} calls streaming": ("first", (50, 99)),
+    f"interruption with {CALLS} calls streaming": ("over", (99,)),
+}
+
+
+@attrs.frozen
+class _Probed:
+    """Milliseconds of each kind, and how busy the calling side was."""
+
+    first: list[float]
+    over: list[float]
+    load: Load
+
+
+def measure(effort: Effort) -> Findings:
+    """Return the rows and the spreads of both, over the official SDK's own server."""
+    probed = take_turns(
+        f"first pieces and interruptions, {CALLS} calls",
+        effort.call_rounds,
+        {name: partial(_probe, kind, effort.probes) for name, kind in KINDS.items()},
+    )
+    return Findings(
+        rows=_rows(probed),
+        spreads=[
+            Spread(
+                figure=figure,
+                server=name,
+                milliseconds={p: median(_samples(probed[name], what, p)) for p in PERCENTILES},
+            )
+            for figure, (what, _) in ROWS.items()
+            for name in probed
+        ],
+        loads=[Load.median_of([each.load for each in probed[name]]) for name in probed],
+    )
+
+
+def _rows(probed: dict[str, list[_Probed]]) -> list[Row]:
+    return [
+        Row(
+            figure=f"{figure}, p{per_cent}, {name}",
+            unit="ms",
+            samples={
+                "ours": _samples(probed[name], what, per_cent),
+                "official": _samples(probed["official"], what, per_cent),
+            },
+            goal=GOAL,
+        )
+        for name in KINDS
+        if name != "official"
+        for figure, (what, percentiles) in ROWS.items()
+        for per_cent in percentiles
+    ]
+
+
+def _samples(probed: list[_Probed], what: str, per_cent: float) -> tuple[float, ...]:
+    return tuple(percentile(getattr(each, what), per_cent) for each in probed)
+
+
+def _probe(kind: str, probes: int) -> _Probed:
+    async def call(server: Server) -> _Probed:
+        async with dialled(server.url, CALLS + ASKING_CALLS, offer_compression=True) as calls:
+            streaming, asking = calls[:CALLS], calls[CALLS:]
+            turns = [0] * CALLS
+            for number, each in enumerate(streaming):  # spread over a pause, as callers are
+                _interrupt(each, number, turns)
+                await asyncio.sleep(PAUSE / CALLS)
+            await asyncio.sleep(SETTLE)
+            async with watched(kind, server) as load:
+                first = await _probe_all(streaming, asking, turns, probes)
+            over = [nanoseconds / 1e6 for nanoseconds in server.ask("interruptions")]
+            if len(over) != probes:
+                raise RuntimeError(f"expected {probes} interruptions, {len(over)} ended")
+            return _Probed(first, over, load())
+
+    with serving(kind) as server:
+        return run(call(server))
+
+
+async def _probe_all(
+    streaming: list[Call], asking: list[Call], turns: list[int], probes: int
+) -> list[float]:
+    """Interrupt and ask by turns, and return the milliseconds to each first piece."""
+    began: list[int] = []
+    replies: list[asyncio.Future[list[int]]] = []
+    for number in range(probes):
+        _interrupt(streaming[number % CALLS], number % CALLS, turns)
+        await asyncio.sleep(PROBE_PAUSE)
+        if number >= ASKING_CALLS:
+            await replies[number - ASKING_CALLS]
+        call = asking[number % ASKING_CALLS]
+        replies.append(call.hear(ANSWER_FRAMES))
+        began.append(time.monotonic_ns())
+        call.send(transcript(HISTORY, event_id=number + 1, last=ANSWER.as_text()))
+        await asyncio.sleep(PROBE_PAUSE)
+    first = [times[0] for times in await asyncio.gather(*replies)]
+    await asyncio.sleep(SETTLE)
+    return [(came - sent) / 1e6 for came, sent in zip(first, began, strict=True)]
+
+
+def _interrupt(call: Call, number: int, turns: list[int]) -> None:
+    turns[number] += 1
+    turn = turns[number]
+    order = Order(FOREVER, PAUSE, number, turn, sent=time.monotonic_ns())
+    call.send(transcript(HISTORY, event_id=turn, last=order.as_text()))
