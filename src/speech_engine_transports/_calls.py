@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import anyio
@@ -12,8 +11,6 @@ import anyio
 from ._watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from .limits import Limits
 
 __all__ = ["Calls", "Until"]
@@ -47,18 +44,17 @@ class Calls:
     def __len__(self) -> int:
         return len(self._live)
 
-    @contextmanager
-    def hold(self, call: _Call) -> Generator[None]:
-        """Count a call while the block runs; one that comes late is told to leave."""
+    def begin(self, call: _Call) -> None:
+        """Count a call; one that comes late is told to leave."""
         self._live[call] = None
         if self.draining == "turn":
             call.leave()
-        try:
-            yield
-        finally:
-            del self._live[call]
-            if self._changed is not None:
-                self._changed.set()
+
+    def end(self, call: _Call) -> None:
+        """Count a call no more."""
+        del self._live[call]
+        if self._changed is not None:
+            self._changed.set()
 
     async def close_all(self, code: int = 1001, reason: str = "going away") -> None:
         """Close the socket of every call at once."""

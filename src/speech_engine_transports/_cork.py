@@ -87,18 +87,20 @@ class CorkedTransport:
         transport: the transport.
     """
 
-    __slots__ = ("_cork", "_transport", "holding", "is_closing")
+    __slots__ = ("_cork", "_transport", "high", "holding", "is_closing")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._cork = Cork(transport.write)
         self.is_closing = transport.is_closing  # asked before each write
         self.holding = False
+        self.high: int = transport.get_write_buffer_limits()[1]
+        """How much may be in the transport before writers are told to wait, in bytes."""
 
     @classmethod
-    def around(cls, transport: Any) -> Any:
+    def around(cls, transport: asyncio.Transport | CorkedTransport) -> CorkedTransport:
         """Return the transport with a cork, the same one if it has one."""
-        return transport if isinstance(transport, cls) else cls(transport)
+        return transport if isinstance(transport, CorkedTransport) else cls(transport)
 
     def write(self, data: bytes) -> None:
         """Write bytes; while ``holding``, perhaps at the end of the loop's turn."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import anyio
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-__all__ = ["Group", "asyncio_task", "session_group", "single_exception"]
+__all__ = ["Group", "asyncio_task", "raise_single", "session_group", "single_exception"]
 
 
 class Group(Protocol):
@@ -100,17 +100,22 @@ class _TrioGroup:
 
 @contextmanager
 def single_exception() -> Generator[None]:
-    """Raise the first exception of a group in its place, with its own traceback and cause."""
+    """Let out the first exception of a group in its place."""
     try:
         yield
     except BaseExceptionGroup as group:
-        error = _first(group)
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            error.__context__ = context  # the group, which says nothing to a user, is not shown
-            del error, context
+        raise_single(group)
+
+
+def raise_single(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Raise the first exception of a group in its place, with its own traceback and cause."""
+    error = _first(group)
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context  # the group, which says nothing to a user, is not shown
+        del error, context
 
 
 def _first(error: BaseException) -> BaseException:

@@ -75,7 +75,7 @@ class Handlers:
 
     def copy(self) -> Handlers:
         """Return handlers that may be changed without changing these."""
-        return Handlers(dict(self._registered))
+        return Handlers(self._registered)
 
     def add(
         self,
@@ -95,7 +95,7 @@ class Handlers:
         arguments = _arguments(event) + (("session",) if with_session else ())
         _check_signature(name or event, handler, arguments)
         entry = _Registration(handler, with_session, once)
-        self._registered[event] = (*self._registered.get(event, ()), entry)
+        self._set(event, (*self._registered.get(event, ()), entry))
 
     def remove(self, event: str, handler: Handler) -> None:
         """Take a handler out again, also one that would have fired only once."""
@@ -103,7 +103,7 @@ class Handlers:
         entries = self._registered.get(event, ())
         for entry in entries:
             if entry.handler == handler:
-                self._registered[event] = tuple(e for e in entries if e is not entry)
+                self._set(event, tuple(e for e in entries if e is not entry))
                 return
 
     def has(self, event: str) -> bool:
@@ -114,8 +114,12 @@ class Handlers:
         """Return the handlers to call now, each with its arguments, in order of registration."""
         entries = self._registered.get(event, ())
         if any(entry.once for entry in entries):
-            self._registered[event] = tuple(entry for entry in entries if not entry.once)
+            self._set(event, tuple(entry for entry in entries if not entry.once))
         return [(e.handler, [*args, session] if e.with_session else [*args]) for e in entries]
+
+    def _set(self, event: str, entries: tuple[_Registration, ...]) -> None:
+        # What is shared with copies stays as it is.
+        self._registered = {**self._registered, event: entries}
 
 
 def _arguments(event: str) -> tuple[str, ...]:

@@ -90,7 +90,22 @@ class Socket(abc.ABC):
     """What ``send`` raises where the socket is gone."""
 
     def __init__(self, request: Request | None = None) -> None:
-        self.request = request or Request()
+        self._request = request
+
+    @property
+    def request(self) -> Request:
+        """The upgrade request. Most conversations never ask for it."""
+        if self._request is None:
+            self._request = self.read_request()
+        return self._request
+
+    @request.setter
+    def request(self, request: Request) -> None:
+        self._request = request
+
+    def read_request(self) -> Request:
+        """Return the upgrade request as the library kept it; for adapters to say how."""
+        return Request()
 
     @abc.abstractmethod
     async def recv(self) -> str | bytes | None:

@@ -8,8 +8,7 @@ time trips up to one look later than it says.
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import anyio
 import attrs
@@ -17,9 +16,6 @@ import attrs
 from ._groups import Group
 from .errors import LimitExceeded
 from .limits import Limits
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 __all__ = ["Watch", "Watched"]
 
@@ -74,22 +70,20 @@ class Watch:
     _host: Watched | None = attrs.field(default=None, init=False)
     _scope: anyio.CancelScope | None = attrs.field(default=None, init=False)
 
-    @contextmanager
-    def over(self, watched: Watched, group: Group) -> Generator[None]:
-        """Watch a conversation while the block runs; ``group`` is its own."""
+    def begin(self, watched: Watched, group: Group) -> None:
+        """Watch a conversation; ``group`` is its own."""
         if self._period == math.inf:
-            yield
             return
         now = anyio.current_time()
         self._seen[watched] = _Seen(group, now, now)
         if self._host is None:
             self._start(watched)
-        try:
-            yield
-        finally:
-            del self._seen[watched]
-            if self._host is watched:
-                self._hand_over()
+
+    def end(self, watched: Watched) -> None:
+        """Watch a conversation no more."""
+        self._seen.pop(watched, None)
+        if self._host is watched:
+            self._hand_over()
 
     @property
     def _period(self) -> float:

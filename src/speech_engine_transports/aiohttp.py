@@ -81,10 +81,14 @@ class AiohttpSocket(Socket):
             raise RuntimeError("ws: expected an open WebSocket; await ws.prepare(request) first")
         self._ws = ws
         self._transport = inner._writer.transport = CorkedTransport.around(inner._writer.transport)
-        super().__init__(_request_of(inner, self._transport))
+        super().__init__()
         self._closing = asyncio.Lock()
         if ws.compress:
             self.lock = asyncio.Lock()
+
+    def read_request(self) -> Request:
+        """Return the upgrade request."""
+        return _request_of(self._ws, self._transport)
 
     async def recv(self) -> str | bytes | None:
         """Return the next message; None when the connection is closed, or broken."""
@@ -320,7 +324,7 @@ def _to_request(request: web.BaseRequest) -> Request:
     return Request.from_target(request.raw_path, request.headers.items(), request.remote)
 
 
-def _request_of(ws: Any, transport: asyncio.Transport) -> Request:
+def _request_of(ws: Any, transport: CorkedTransport) -> Request:
     request: web.BaseRequest | None = getattr(ws, "_req", None)
     if request is not None:
         return _to_request(request)

@@ -27,7 +27,7 @@ except ImportError as error:  # pragma: no cover - the message is tested in a ba
 
 if TYPE_CHECKING:
     import ssl as ssl_module
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Coroutine, Iterable
 
     from websockets.asyncio.server import Server, ServerConnection
     from websockets.http11 import Request as HTTPRequest
@@ -50,10 +50,13 @@ class WebsocketsSocket(Socket):
     """
 
     def __init__(self, ws: Connection) -> None:
-        super().__init__(_request_of(ws))
+        super().__init__()
         self._ws = ws
-        self._transport = ws.transport = CorkedTransport.around(ws.transport)
-        _, self._high = self._transport.get_write_buffer_limits()
+        self._corked: CorkedTransport | None = None
+
+    def read_request(self) -> Request:
+        """Return the upgrade request."""
+        return _request_of(self._ws)
 
     async def recv(self) -> bytes | None:
         """Return the next message as bytes; None when the connection is closed."""
@@ -67,12 +70,12 @@ class WebsocketsSocket(Socket):
 
         ``broadcast`` is the library's way to write without waiting, and without what that costs.
         """
-        ws, transport = self._ws, self._transport
+        ws, transport = self._ws, self._corked or self._cork()
         transport.holding = True
         try:
             # A character has at most 4 bytes: this cannot fill the buffer, so nobody need wait.
             size = transport.get_write_buffer_size() + 4 * len(frame)
-            if ws.state is OPEN and size <= self._high:
+            if ws.state is OPEN and size <= transport.high:
                 try:
                     broadcast((ws,), frame, raise_exceptions=True)
                 except ExceptionGroup:
@@ -87,7 +90,8 @@ class WebsocketsSocket(Socket):
 
     def try_send(self, frame: str) -> bool:
         """Write one text frame unless the transport's buffer is over its mark."""
-        if self._transport.get_write_buffer_size() > self._high:
+        transport = self._ws.transport
+        if transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]:
             return False
         broadcast((self._ws,), frame)
         return True
@@ -103,7 +107,13 @@ class WebsocketsSocket(Socket):
 
     def abort(self) -> None:
         """Drop the TCP connection."""
-        self._transport.abort()
+        self._ws.transport.abort()
+
+    def _cork(self) -> CorkedTransport:
+        """Put the cork in; a call that says nothing does without."""
+        ws: Any = self._ws
+        self._corked = ws.transport = CorkedTransport.around(ws.transport)
+        return self._corked
 
 
 async def serve(**options: Any) -> None:
@@ -133,8 +143,8 @@ async def listen(server: SpeechEngineServer) -> AsyncGenerator[int]:
         response.headers["Content-Type"] = refusal.content_type
         return response
 
-    async def converse(ws: ServerConnection) -> None:
-        await server.converse(WebsocketsSocket(ws))
+    def converse(ws: ServerConnection) -> Coroutine[Any, Any, None]:
+        return server.converse(WebsocketsSocket(ws))
 
     async with _websockets_serve(
         converse,

@@ -90,7 +90,6 @@ class Listener(Socket, WSListener):
     ) -> None:
         Socket.__init__(self, request)
         self._opened = opened
-        self._request_known = request is not None
         self._max_bytes = (limits or Limits()).max_frame_bytes
         self._transport: WSTransport | None = None
         self._cork: Cork | None = None
@@ -115,6 +114,10 @@ class Listener(Socket, WSListener):
     def raw(self) -> asyncio.Transport:
         """The byte stream under it."""
         return self.transport.underlying_transport
+
+    def read_request(self) -> Request:
+        """Return the upgrade request, as picows has it."""
+        return request_of(self.transport)
 
     async def recv(self) -> bytes | None:
         """Return the next message as bytes; None when the connection is closed."""
@@ -178,8 +181,6 @@ class Listener(Socket, WSListener):
         self._transport = transport
         if not transport.is_client_side:  # a client's frames are masked: picows writes those
             self._cork = Cork(self._write)
-        if not self._request_known:
-            self.request = request_of(transport)
         if self._opened is not None:
             self._opened(self)
 

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from inspect import isawaitable
@@ -164,12 +164,14 @@ class SpeechEngineServer:
             ws = self._record(ws)
         return SpeechEngineSession.with_options(ws, self._handlers, self._options)
 
-    async def converse(self, socket: Socket) -> None:
-        """Run a session on an accepted, verified socket until it is over. For transports."""
+    def converse(self, socket: Socket) -> Coroutine[Any, Any, None]:
+        """Run a session on an accepted, verified socket until it is over. For transports.
+
+        A coroutine of its own around it would be kept for as long as the call lasts.
+        """
         if len(self._calls) >= self.limits.max_sessions:  # more were let in at once than fit
-            await socket.close(1013, "too many conversations")
-        else:
-            await self.handle_connection(socket).run()
+            return socket.close(1013, "too many conversations")
+        return self.handle_connection(socket).run()
 
     async def close_all(self, code: int = 1001, reason: str = "going away") -> None:
         """Close every live conversation's socket; its session ends as the peer's would."""

@@ -32,7 +32,7 @@ from speech_engine_proto import (
 from speech_engine_proto.llm import extract_text
 
 from . import _trace as trace
-from ._groups import session_group, single_exception
+from ._groups import raise_single, session_group
 from ._handlers import Handlers
 from ._observer import tell
 from ._options import SessionOptions
@@ -310,15 +310,19 @@ class SpeechEngineSession:
         if not self._handlers.has(USER_TRANSCRIPT):
             logger.warning("no handler for transcripts: the agent will be silent")
         calls, observer = self._options.calls, self._options.observer
-        with single_exception(), calls.hold(self):
+        calls.begin(self)
+        try:
             async with session_group() as self._group:
                 try:
                     if observer is not None:
                         observer.conversation_started(self)
                     self.turn_ended()
-                    with calls.watch.over(self, self._group):
+                    calls.watch.begin(self, self._group)
+                    try:
                         with anyio.CancelScope() as self._read_scope:
                             await self._read(self._group)
+                    finally:
+                        calls.watch.end(self)
                     await self._finish(self._group)
                 except BaseException:
                     await self._cut_off()
@@ -326,6 +330,10 @@ class SpeechEngineSession:
                 finally:
                     if observer is not None:
                         observer.conversation_ended(self, self._conn.state)
+        except BaseExceptionGroup as errors:
+            raise_single(errors)
+        finally:
+            calls.end(self)
 
     async def _read(self, group: Group) -> None:
         while self._conn.is_open:

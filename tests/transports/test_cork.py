@@ -45,6 +45,9 @@ class Transport:
     def __init__(self) -> None:
         self.done: list[object] = []
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return 16, 64
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def note(*args: object) -> int:
             self.done.append(args[0] if name == "write" else name)
@@ -145,7 +148,7 @@ async def test_nothing_that_waits_is_lost_at_the_end(
 
 async def test_a_transport_gets_one_cork() -> None:
     inner = Transport()
-    corked = CorkedTransport.around(inner)
+    corked = CorkedTransport.around(inner)  # type: ignore[arg-type]
     assert CorkedTransport.around(corked) is corked
     assert corked.pause_reading() == 7  # the rest is the transport's own
     assert inner.done == ["pause_reading"]
