@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import anyio.lowlevel
 import pytest
 from aiohttp import web
 
@@ -225,6 +228,23 @@ class TestSocket:
             await caller.read()
             assert caller.close_code == 1001
         assert codes == [1001, 1001]
+
+    async def test_nothing_holds_a_websocket_that_we_closed(self) -> None:
+        """The peer's answer to our close frame starts the library's heartbeat again."""
+        closed: list[weakref.ref[object]] = []
+
+        async def use(socket: AiohttpSocket) -> None:
+            await socket.close()
+            closed.append(weakref.ref(socket._ws))
+
+        async with pair(use, heartbeat=20.0) as port:
+            own = len(asyncio.all_tasks())
+            async with call(port) as ws:
+                await ws.wait_closed()
+            while len(asyncio.all_tasks()) > own:
+                await anyio.lowlevel.checkpoint()
+            gc.collect()
+            assert [ref() for ref in closed] == [None]
 
     async def test_a_receive_timeout_is_an_end(self) -> None:
         ended = asyncio.Event()
