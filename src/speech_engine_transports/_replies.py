@@ -16,6 +16,8 @@ import anyio.to_thread
 
 from speech_engine_proto.llm import extract_text
 
+from ._tasks import uncut
+
 __all__ = ["Response", "discard", "speak"]
 
 Response: TypeAlias = (
@@ -110,7 +112,7 @@ async def _speak_within(
     try:
         await speak(inner, say, extract)
     except BaseException:
-        with anyio.move_on_after(CLOSE_GRACE, shield=True):
+        with uncut(), anyio.move_on_after(CLOSE_GRACE, shield=True):
             await manager.__aexit__(*sys.exc_info())
         raise
     await manager.__aexit__(None, None, None)
@@ -153,7 +155,7 @@ async def _close(source: object) -> None:
         return
     # Shielded, because on trio a cancelled task may not await otherwise; with a deadline, because
     # a peer that is gone must not hold the turn.
-    with anyio.move_on_after(CLOSE_GRACE, shield=True) as scope:
+    with uncut(), anyio.move_on_after(CLOSE_GRACE, shield=True) as scope:
         try:
             result = close()
             if isawaitable(result):

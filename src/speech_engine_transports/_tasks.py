@@ -10,6 +10,8 @@ a group of asyncio's own, where the scopes further out do not reach it, those of
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,12 +20,12 @@ from ._groups import asyncio_task
 from ._handlers import call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from ._groups import Group
     from ._handlers import Handler
 
-__all__ = ["HandlerTask"]
+__all__ = ["HandlerTask", "uncut"]
 
 
 class HandlerTask:
@@ -36,6 +38,7 @@ class HandlerTask:
     __slots__ = (
         "_awaited",
         "_cancelled",
+        "_held",
         "_id",
         "_scope",
         "_spared",
@@ -50,7 +53,7 @@ class HandlerTask:
         self._awaited: anyio.Event | None = None
         self._cancelled = self._spared = False
         self._task: asyncio.Task[Any] | None = None
-        self._id = 0
+        self._id = self._held = 0
         self._scope: anyio.CancelScope | None = None
 
     async def start(self, group: Group, body: Callable[[], Awaitable[None]]) -> None:
@@ -78,7 +81,8 @@ class HandlerTask:
             return
         self._cancelled = True
         if self._task is not None:
-            self._task.cancel()
+            if not self._held:
+                self._task.cancel()
         elif self._scope is not None:
             self._scope.cancel()
 
@@ -94,6 +98,20 @@ class HandlerTask:
         """Cancel it also where it was spared, and leave the rest to its group."""
         self._spared = False
         self.cancel()
+
+    @contextmanager
+    def holding(self) -> Generator[None]:
+        """Be cancelled only after the block, if this is its own task; see `uncut`."""
+        if self._task is not asyncio_task() or self._cancelled:
+            yield
+            return
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            if self._cancelled and not self._held:
+                raise asyncio.CancelledError  # where the task itself would be told too late
 
     async def attempt(self, handler: Handler, *args: object) -> Exception | None:
         """Call a handler, and return what it raised; only our own cancellation comes through.
@@ -117,6 +135,7 @@ class HandlerTask:
 
     async def _run(self, body: Callable[[], Awaitable[None]]) -> None:
         self._task = asyncio_task()
+        _current.set(self)
         try:
             if self._task is None:
                 await self._run_in_scope(body)
@@ -135,6 +154,24 @@ class HandlerTask:
             self._id = anyio.get_current_task().id
             if not self._cancelled:
                 await body()
+
+
+_current: ContextVar[HandlerTask | None] = ContextVar("speech_engine_handler", default=None)
+
+
+@contextmanager
+def uncut() -> Generator[None]:
+    """Let the handler that runs this be cancelled only after the block.
+
+    A shield of anyio keeps scopes away, not the cancellation of a task. On trio there is no other
+    than that of scopes, and nothing to do here.
+    """
+    handler = _current.get()
+    if handler is None or asyncio_task() is None:
+        yield
+        return
+    with handler.holding():
+        yield
 
 
 def _error_in(group: BaseExceptionGroup[BaseException]) -> Exception:

@@ -823,3 +823,28 @@ async def test_a_blocked_write_hides_no_barge_in() -> None:
         call.peer.read_again()
         await settle()
         assert call.replies == said(2, "new")
+
+
+async def test_an_interruption_does_not_cut_off_the_closing_of_a_stream() -> None:
+    may_close = anyio.Event()
+    closed: list[str] = []
+
+    class Stream:
+        async def __aiter__(self) -> AsyncGenerator[str]:
+            yield "old"
+
+        async def aclose(self) -> None:
+            await may_close.wait()
+            closed.append("stream")
+
+    async def answer(messages: list[ConversationMessage], session: Session) -> None:
+        await session.send_response(Stream() if len(messages) == 1 else "new")
+
+    async with Call(on_transcript=answer) as call:
+        await call.says("one", id=1)
+        await call.says("one", "two", id=2)
+        assert closed == []
+        may_close.set()
+        await settle()
+        assert closed == ["stream"]
+        assert call.replies == [*cut(1, "old"), *said(2, "new")]
