@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
+from types import AsyncGeneratorType
 from typing import Any, TypeAlias, TypeGuard
 
 import anyio
@@ -150,6 +151,8 @@ async def _speak_from_thread(iterable: Iterable[Any], say: Say, extract: Extract
 
 
 async def _close(source: object) -> None:
+    if _has_run_out(source):
+        return  # as most do; a deadline's timer would keep the turn in memory until it is due
     close = getattr(source, "aclose", None) or getattr(source, "close", None)
     if close is None:
         return
@@ -164,3 +167,7 @@ async def _close(source: object) -> None:
             logger.warning("closing %s failed: %s", type(source).__name__, type(error).__name__)
     if scope.cancelled_caught:
         logger.warning("closing %s took over %g s: given up", type(source).__name__, CLOSE_GRACE)
+
+
+def _has_run_out(source: object) -> bool:
+    return isinstance(source, AsyncGeneratorType) and source.ag_frame is None
