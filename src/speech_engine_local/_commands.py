@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ._journal_commands import record, replay
+from ._load_command import load
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -28,12 +29,13 @@ Examples:
   echo "Hello" | speech-engine chat ws://127.0.0.1:3001/ws
   speech-engine cloud --db engines.db
   speech-engine check ws://127.0.0.1:3001/ws
+  speech-engine load ws://127.0.0.1:3001/ws --calls 500
   speech-engine record --listen 127.0.0.1:4000 --to ws://127.0.0.1:3001/ws --dir journals
   speech-engine replay journals/*.jsonl
 
 \b
 Environment:
-  ELEVENLABS_API_KEY  signs the token that `chat`, `check` and `replay` send; the key of `cloud`
+  ELEVENLABS_API_KEY  signs the tokens of `chat`, `check`, `load` and `replay`; the key of `cloud`
   OPENAI_API_KEY      the key of `demo --llm openai`; having one asks for nothing
 
 Exit codes: 0; 1 where a rule was broken, a check failed, a replay diverged, or no conversation or
@@ -298,6 +300,7 @@ def check_command(
         _run(_check_command.run(url, api_key=api_key or None, only=only, json=as_json))
 
 
+commands.add_command(load)
 commands.add_command(record)
 commands.add_command(replay)
 

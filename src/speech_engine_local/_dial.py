@@ -41,7 +41,7 @@ async def dial(
         ConnectError: no socket; the message says why.
         AuthenticationError: the key cannot sign anything.
     """
-    where = _host(url)
+    where = host_of(url)
     opener = connect or default_connect()
     pairs = list(headers)
     if api_key is not None:
@@ -61,8 +61,12 @@ def default_connect() -> Callable[..., AbstractAsyncContextManager[Socket]]:
     return connect
 
 
-def _host(url: str) -> str:
-    """Host and port, which may be shown: the rest of an address may hold a secret."""
+def host_of(url: str) -> str:
+    """Return host and port, which may be shown: the rest of an address may hold a secret.
+
+    Raises:
+        ConnectError: it is no address of a WebSocket.
+    """
     try:
         parts = urlsplit(url)
         port, usable = parts.port, parts.scheme in ("ws", "wss") and bool(parts.hostname)
