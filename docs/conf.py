@@ -38,13 +38,13 @@ python_maximum_signature_line_length = 88
 # Names in signatures that lead nowhere on purpose: other libraries, and aliases that are described
 # where they are used.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections|contextlib|enum|hypothesis|msgspec|os|pathlib)\..*"),
+    (r"py:.*", r"(anyio|collections|contextlib|enum|hypothesis|msgspec|os|pathlib)\..*"),
     (r"py:.*", r"(aiohttp|httpx|picows|trio_websocket|websockets)\..*"),
     (
         r"py:class",
         r"ssl_module\.SSLContext|deque|AbstractAsyncContextManager|(Meter|Tracer)Provider",
     ),
-    (r"py:class", r"Authorize|Fallback|Handler|Heard|Refusal|Response|Until"),
+    (r"py:class", r"Authorize|Connect|Fallback|Handler|Heard|Refusal|Response|Until"),
     (r"py:class", r"Receive|Scope|Send|TaskStatus|speech_engine_transports\._mounted\.Mounted"),
 ]
 

@@ -85,6 +85,7 @@ def test_the_packages_and_their_public_submodules_have_pages() -> None:
         "speech_engine_local.cloud.playback",
         "speech_engine_local.cloud.speech",
         "speech_engine_local.journal",
+        "speech_engine_local.load",
         "speech_engine_local.pytest_plugin",
     }
 
