@@ -135,8 +135,7 @@ def load(
     paid for every turn.
     """
     try:
-        from . import _load_show
-        from .load import LoadPlan
+        from .load import LoadPlan, show
     except ImportError as error:
         raise click.ClickException(str(error)) from error
     try:
@@ -155,11 +154,11 @@ def load(
             seed=seed,
             say=say,
         )
-        _load_show.check(url)
+        show.check(url)
     except (ConnectionError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     try:
-        sys.exit(asyncio.run(_load_show.run(url, plan, api_key=api_key or None, json=as_json)))
+        sys.exit(asyncio.run(show.run(url, plan, api_key=api_key or None, json=as_json)))
     except KeyboardInterrupt:  # a second Ctrl-C, while the calls still hang up
         sys.exit(130)
     except (OSError, ValueError) as error:

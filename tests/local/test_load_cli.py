@@ -18,9 +18,8 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
-from speech_engine_local import _load_show
 from speech_engine_local._commands import commands
-from speech_engine_local.load import LoadPlan
+from speech_engine_local.load import LoadPlan, show
 from tests.local.ready import KEY, ready_target
 from tests.local.servers import answering, raw_server
 
@@ -74,7 +73,7 @@ class TestRun:
         before = gc.get_threshold(), gc.get_freeze_count()
         async with raw_server(answering()) as server:
             plan = LoadPlan(calls=1, ramp=0, turns=1, think=0)
-            assert await _load_show.run(server.url, plan, api_key=None, json=True) == 0
+            assert await show.run(server.url, plan, api_key=None, json=True) == 0
         assert (gc.get_threshold(), gc.get_freeze_count()) == before
         assert json.loads(capsys.readouterr().out)["calls"]["finished"] == 1
 
@@ -184,7 +183,7 @@ class TestUsage:
             plans.append(plan)
             return 0
 
-        monkeypatch.setattr(_load_show, "run", note)
+        monkeypatch.setattr(show, "run", note)
         options = (
             "--calls 8 --at-once 4 --ramp 1.5m --turns 6 --think 250ms --interrupt 0.4 "
             "--interrupt-pieces 9 --history 12 --ping 0 --timeout 3 --max-time 90s --seed 5 --say a"

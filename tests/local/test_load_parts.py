@@ -13,10 +13,6 @@ from typing import Any
 import attrs
 import pytest
 
-from speech_engine_local._load_call import _Turn
-from speech_engine_local._load_measures import Histogram, Measures
-from speech_engine_local._load_plan import SENTENCES, call_script
-from speech_engine_local._load_watch import Watch, judge
 from speech_engine_local.load import (
     Calls,
     Errors,
@@ -28,6 +24,10 @@ from speech_engine_local.load import (
     as_json,
     as_table,
 )
+from speech_engine_local.load.call import _Turn
+from speech_engine_local.load.measures import Histogram, Measures
+from speech_engine_local.load.plan import SENTENCES, call_script
+from speech_engine_local.load.watch import Watch, judge
 
 
 class TestPlan:
@@ -320,7 +320,7 @@ def limited(soft: int, hard: int, code: str) -> str:
     """Run code in a process with a limit on its files, and return what it prints."""
     script = (
         "import resource\n"
-        "from speech_engine_local._load_files import room_for\n"
+        "from speech_engine_local.load.files import room_for\n"
         "soft = lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0]\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n{code}\n"
     )

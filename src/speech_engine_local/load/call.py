@@ -23,15 +23,15 @@ from speech_engine_proto import (
     StaleReply,
 )
 
-from ._load_plan import AGENT_SENTENCE, SENTENCES
+from .plan import AGENT_SENTENCE, SENTENCES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from speech_engine_transports._socket import Socket
 
-    from ._load_measures import Measures
-    from ._load_plan import CallScript, LoadPlan, TurnScript
+    from .measures import Measures
+    from .plan import CallScript, LoadPlan, TurnScript
 
 __all__ = ["CallFailed", "Kind", "LoadCall"]
 

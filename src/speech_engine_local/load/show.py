@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from speech_engine_transports._signals import stop_event
 
-from ._dial import host_of
-from .load import INTERRUPTED, as_json, as_table, run_load
+from .._dial import host_of
+from .report import as_json, as_table
+from .run import INTERRUPTED, run_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from .load import LoadPlan, LoadProgress
+    from .measures import LoadProgress
+    from .plan import LoadPlan
 
 __all__ = ["check", "run"]
 

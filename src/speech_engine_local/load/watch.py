@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
-from ._load_measures import Histogram, Spread
+from .measures import Histogram, Spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,9 +17,9 @@ except ImportError as error:
         "speech_engine_local.load needs rich: pip install 'speech-engine-proto[local]'", name="rich"
     ) from error
 
-from ._load_measures import Calls, Errors, Spread, Turns
-from ._load_plan import LoadPlan
-from ._load_watch import Generator
+from .measures import Calls, Errors, Spread, Turns
+from .plan import LoadPlan
+from .watch import Generator
 
 __all__ = ["LoadReport", "as_json", "as_table"]
 

@@ -1,12 +1,4 @@
-"""Many calls at once: what a server does under load, as ``speech-engine load`` shows it.
-
-::
-
-    report = await run_load("ws://127.0.0.1:3001/ws", LoadPlan(calls=500, ramp=10))
-    print(as_table(report))
-
-Needs an asyncio event loop, unless ``connect`` opens the sockets of another.
-"""
+"""All calls of a run: when they begin, how many at once, and when all of it ends."""
 
 from __future__ import annotations
 
@@ -21,14 +13,14 @@ import anyio
 from speech_engine_proto.auth import sign_token
 from speech_engine_transports._groups import single_exception
 
-from ._dial import default_connect, dial, host_of
-from ._errors import ConnectError
-from ._load_call import CallFailed, Kind, LoadCall
-from ._load_files import room_for
-from ._load_measures import Calls, Errors, LoadProgress, Measures, Spread, Turns
-from ._load_plan import LoadPlan, call_script
-from ._load_report import LoadReport, as_json, as_table
-from ._load_watch import Generator, Watch
+from .._dial import default_connect, dial, host_of
+from .._errors import ConnectError
+from .call import CallFailed, Kind, LoadCall
+from .files import room_for
+from .measures import LoadProgress, Measures
+from .plan import LoadPlan, call_script
+from .report import LoadReport
+from .watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,19 +32,7 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., AbstractAsyncContextManager[Socket]]
 
-__all__ = [
-    "Calls",
-    "Errors",
-    "Generator",
-    "LoadPlan",
-    "LoadProgress",
-    "LoadReport",
-    "Spread",
-    "Turns",
-    "as_json",
-    "as_table",
-    "run_load",
-]
+__all__ = ["INTERRUPTED", "run_load"]
 
 PROGRESS_EVERY = 0.5
 INTERRUPTED = "interrupted"
