@@ -30,7 +30,9 @@ PAUSE = 0.05
 ASKING_CALLS = 20
 """Calls beside them, whose agent is silent when its caller asks."""
 
-HISTORY = 11
+HISTORIES = (11, 201)
+"""Messages of each transcript: of calls that have just begun, and of long ones."""
+
 FOREVER = 10**9
 ANSWER = Order(pieces=3, pause=0)
 ANSWER_FRAMES = 4
@@ -40,11 +42,14 @@ SETTLE = 0.3
 
 PERCENTILES = (50, 90, 99)
 GOAL = 0.5
-KINDS = {"asyncio server": "ours-asyncio", "picows server": "ours-picows", "official": "official"}
-ROWS = {
-    f"first piece with {CALLS} calls streaming": ("first", (50, 99)),
-    f"interruption with {CALLS} calls streaming": ("over", (99,)),
+KINDS = {
+    "asyncio server": "ours-asyncio",
+    "picows server": "ours-picows",
+    "official": "official",
+    "by hand on websockets": "bare-asyncio",
 }
+OURS = ("asyncio server", "picows server")
+ROWS = {"first piece": ("first", (50, 99)), "interruption": ("over", (99,))}
 
 
 @attrs.frozen
@@ -58,16 +63,26 @@ class _Probed:
 
 def measure(effort: Effort) -> Findings:
     """Return the rows and the spreads of both, over the official SDK's own server."""
+    findings = [_with_history(messages, effort) for messages in HISTORIES]
+    return Findings(
+        rows=[row for each in findings for row in each.rows],
+        spreads=[spread for each in findings for spread in each.spreads],
+        loads=[load for each in findings for load in each.loads],
+    )
+
+
+def _with_history(messages: int, effort: Effort) -> Findings:
+    situation = f"{CALLS} calls streaming, {messages} messages each"
     probed = take_turns(
-        f"first pieces and interruptions, {CALLS} calls",
+        f"first pieces and interruptions, {situation}",
         effort.call_rounds,
-        {name: partial(_probe, kind, effort.probes) for name, kind in KINDS.items()},
+        {name: partial(_probe, kind, effort.probes, messages) for name, kind in KINDS.items()},
     )
     return Findings(
-        rows=_rows(probed),
+        rows=_rows(probed, situation),
         spreads=[
             Spread(
-                figure=figure,
+                figure=f"{figure}, {situation}",
                 server=name,
                 milliseconds={p: median(_samples(probed[name], what, p)) for p in PERCENTILES},
             )
@@ -78,19 +93,19 @@ def measure(effort: Effort) -> Findings:
     )
 
 
-def _rows(probed: dict[str, list[_Probed]]) -> list[Row]:
+def _rows(probed: dict[str, list[_Probed]], situation: str) -> list[Row]:
     return [
         Row(
-            figure=f"{figure}, p{per_cent}, {name}",
+            figure=f"{figure}, p{per_cent}, {situation}, {name}",
             unit="ms",
             samples={
                 "ours": _samples(probed[name], what, per_cent),
                 "official": _samples(probed["official"], what, per_cent),
+                "raw": _samples(probed["by hand on websockets"], what, per_cent),
             },
             goal=GOAL,
         )
-        for name in KINDS
-        if name != "official"
+        for name in OURS
         for figure, (what, percentiles) in ROWS.items()
         for per_cent in percentiles
     ]
@@ -100,17 +115,17 @@ def _samples(probed: list[_Probed], what: str, per_cent: float) -> tuple[float, 
     return tuple(percentile(getattr(each, what), per_cent) for each in probed)
 
 
-def _probe(kind: str, probes: int) -> _Probed:
+def _probe(kind: str, probes: int, messages: int) -> _Probed:
     async def call(server: Server) -> _Probed:
         async with dialled(server.url, CALLS + ASKING_CALLS, offer_compression=True) as calls:
             streaming, asking = calls[:CALLS], calls[CALLS:]
             turns = [0] * CALLS
             for number, each in enumerate(streaming):  # spread over a pause, as callers are
-                _interrupt(each, number, turns)
+                _interrupt(each, number, turns, messages)
                 await asyncio.sleep(PAUSE / CALLS)
             await asyncio.sleep(SETTLE)
             async with watched(kind, server) as load:
-                first = await _probe_all(streaming, asking, turns, probes)
+                first = await _probe_all(streaming, asking, turns, probes, messages)
             over = [nanoseconds / 1e6 for nanoseconds in server.ask("interruptions")]
             if len(over) != probes:
                 raise RuntimeError(f"expected {probes} interruptions, {len(over)} ended")
@@ -121,28 +136,28 @@ def _probe(kind: str, probes: int) -> _Probed:
 
 
 async def _probe_all(
-    streaming: list[Call], asking: list[Call], turns: list[int], probes: int
+    streaming: list[Call], asking: list[Call], turns: list[int], probes: int, messages: int
 ) -> list[float]:
     """Interrupt and ask by turns, and return the milliseconds to each first piece."""
     began: list[int] = []
     replies: list[asyncio.Future[list[int]]] = []
     for number in range(probes):
-        _interrupt(streaming[number % CALLS], number % CALLS, turns)
+        _interrupt(streaming[number % CALLS], number % CALLS, turns, messages)
         await asyncio.sleep(PROBE_PAUSE)
         if number >= ASKING_CALLS:
             await replies[number - ASKING_CALLS]
         call = asking[number % ASKING_CALLS]
         replies.append(call.hear(ANSWER_FRAMES))
         began.append(time.monotonic_ns())
-        call.send(transcript(HISTORY, event_id=number + 1, last=ANSWER.as_text()))
+        call.send(transcript(messages, event_id=number + 1, last=ANSWER.as_text()))
         await asyncio.sleep(PROBE_PAUSE)
     first = [times[0] for times in await asyncio.gather(*replies)]
     await asyncio.sleep(SETTLE)
     return [(came - sent) / 1e6 for came, sent in zip(first, began, strict=True)]
 
 
-def _interrupt(call: Call, number: int, turns: list[int]) -> None:
+def _interrupt(call: Call, number: int, turns: list[int], messages: int) -> None:
     turns[number] += 1
     turn = turns[number]
     order = Order(FOREVER, PAUSE, number, turn, sent=time.monotonic_ns())
-    call.send(transcript(HISTORY, event_id=turn, last=order.as_text()))
+    call.send(transcript(messages, event_id=turn, last=order.as_text()))

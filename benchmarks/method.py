@@ -33,10 +33,12 @@ METHOD = """\
   the loop turn before each word, which costs the stream itself the same on every server.
 - First pieces and interruptions: 200 calls stream a word every 50 ms without end, each at its own
   time. By turns, every 2 ms, one of them is interrupted by a newer transcript, and one of 20 silent
-  calls beside them asks something; {effort.probes} of each per sample, 11 messages of history. A
-  first piece ends where the caller reads it, its own work included. An interruption begins where
-  the caller sends (the transcript says when) and ends in the server where the stream is closed and
-  the handler has ended; both read the system's monotonic clock.
+  calls beside them asks something; {effort.probes} of each per sample, with as many messages of
+  history as the row says. A first piece ends where the caller reads it, its own work included. An
+  interruption begins where the caller sends (the transcript says when) and ends in the server where
+  the stream is closed and the handler has ended; both read the system's monotonic clock. "Raw
+  library" is a server written by hand on `websockets`, which does no more than this load asks for:
+  what it takes, no session on that library can take less of.
 - Pongs: 200 calls, each handler sending a word every 50 ms without end; the time from ping to pong
   is taken by the caller, its own work included. "Idle" is the same without transcripts.
 - Idle calls: 10,000, all pinged at once; at the end each gets `close`, must be closed with 1000,

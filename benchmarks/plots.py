@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 GREEN, RED, GREY, BLUE, DARK = "#2a9d6f", "#c8553d", "#9aa0a6", "#3b6fb6", "#333333"
+LIGHT = "#d3d6da"
+COLOURS = {"asyncio server": GREEN, "picows server": BLUE, "official": GREY}
 WIDTH = 9.0
 ROW_HEIGHT = 0.3
 MOST = 2.2
@@ -89,14 +91,15 @@ def _write_latency(findings: Findings, folder: Path) -> None:
     for axes, name in zip(all_axes, figures, strict=True):
         spreads = [spread for spread in findings.spreads if spread.figure == name]
         for number, spread in enumerate(spreads):
-            places = [place + 0.26 * number for place in range(len(spread.milliseconds))]
-            colour = GREY if spread.server == "official" else (GREEN, BLUE)[number % 2]
+            places = [place + 0.21 * number for place in range(len(spread.milliseconds))]
             values = list(spread.milliseconds.values())
-            axes.bar(places, values, width=0.24, color=colour, label=spread.server)
+            colour = COLOURS.get(spread.server, LIGHT)
+            axes.bar(places, values, width=0.19, color=colour, label=spread.server)
         labels = [f"p{per_cent}" for per_cent in spreads[0].milliseconds]
         axes.set_xticks([place + 0.26 for place in range(len(labels))], labels)
-        axes.set_title(name, fontsize=9)
-        axes.set_ylabel("ms")
+        axes.set_title(name.replace(", ", ",\n"), fontsize=8)
+        axes.set_yscale("log")
+    all_axes[0].set_ylabel("ms, logarithmic")
     all_axes[0].legend(frameon=False)
     _save(figure, folder, "latency")
 

@@ -14,6 +14,7 @@ from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
+from .bare import BareCall
 from .texts import PONG
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _TYPE_WITHIN = 40
 _TRIES = 1000
 
 Kind = str
-"""A key of `SERVERS`: ``ours-`` and ``raw-`` a library, ``official``, ``official-session``."""
+"""A key of `SERVERS`: ``ours-``, ``raw-`` and ``bare-`` a library; the two of the official SDK."""
 
 
 @asynccontextmanager
@@ -102,6 +103,23 @@ async def _raw_websockets(talk: Talk) -> AsyncGenerator[int]:
                 await _react(await ws.recv(decode=False), ws.send, frames)
         except ConnectionClosed:
             pass
+
+    async with _listen(converse) as port:
+        yield port
+
+
+@asynccontextmanager
+async def _bare_websockets(talk: Talk) -> AsyncGenerator[int]:
+    from websockets.exceptions import ConnectionClosed
+
+    async def converse(ws: Any) -> None:
+        call = BareCall(talk, ws.send)
+        async with asyncio.TaskGroup() as group:
+            try:
+                while True:
+                    await call.take(await ws.recv(decode=False), group)
+            except ConnectionClosed:
+                call.hang_up()
 
     async with _listen(converse) as port:
         yield port
@@ -227,6 +245,7 @@ SERVERS: dict[Kind, Callable[[Talk], AbstractAsyncContextManager[int]]] = {
     "official": _official,
     "official-session": _official_session,
     "raw-asyncio": _raw_websockets,
+    "bare-asyncio": _bare_websockets,
     "raw-aiohttp": _raw_aiohttp,
     "raw-picows": _raw_picows,
 }

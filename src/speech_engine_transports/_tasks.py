@@ -10,6 +10,7 @@ a group of asyncio's own, where the scopes further out do not reach it, those of
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from ._groups import Group
     from ._handlers import Handler
 
-__all__ = ["HandlerTask", "uncut"]
+__all__ = ["HandlerTask", "uncut", "wait_for"]
+
+logger = logging.getLogger("speech_engine_transports")
 
 
 class HandlerTask:
@@ -154,6 +157,26 @@ class HandlerTask:
             self._id = anyio.get_current_task().id
             if not self._cancelled:
                 await body()
+
+
+async def wait_for(
+    tasks: list[HandlerTask], seconds: float, context: dict[str, object]
+) -> list[HandlerTask]:
+    """Wait for handlers that were cancelled; warn of those left, and return them.
+
+    Args:
+        tasks: the handlers.
+        seconds: how long.
+        context: what the warning's log record carries.
+    """
+    with anyio.move_on_after(seconds):
+        for task in tasks:
+            await task.wait()
+    left = [task for task in tasks if not task.ended]
+    for task in left:
+        text = "%s still runs %g s after its cancellation"
+        logger.warning(text, task.name, seconds, extra=context)
+    return left
 
 
 _current: ContextVar[HandlerTask | None] = ContextVar("speech_engine_handler", default=None)

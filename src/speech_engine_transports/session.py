@@ -39,7 +39,7 @@ from ._options import SessionOptions
 from ._outbox import Outbox
 from ._reports import Reports
 from ._sockets import as_socket
-from ._tasks import HandlerTask
+from ._tasks import HandlerTask, wait_for
 from ._turns import Turns, current_run
 from .errors import ServiceError
 from .limits import with_defaults
@@ -402,7 +402,7 @@ class SpeechEngineSession:
                 self._end_task = HandlerTask("on_close" if ended else "on_disconnect")
                 await self._fire(self._end_task, group, event)
                 await self._end_task.wait()
-        for task in await self._wait_for(working):
+        for task in await wait_for(working, self._options.cancel_grace, self._reports.context()):
             await task.wait()
 
     async def _cut_off(self) -> None:
@@ -414,7 +414,7 @@ class SpeechEngineSession:
             task.cancel()
         try:
             with anyio.CancelScope(shield=True):
-                await self._wait_for(working)
+                await wait_for(working, self._options.cancel_grace, self._reports.context())
         finally:
             for task in working:
                 task.give_up()
@@ -431,15 +431,3 @@ class SpeechEngineSession:
         if self._init_task is not None:
             tasks.append(self._init_task)
         return tasks
-
-    async def _wait_for(self, tasks: list[HandlerTask]) -> list[HandlerTask]:
-        """Wait for handlers for the grace time; warn of those left, and return them."""
-        with anyio.move_on_after(self._options.cancel_grace):
-            for task in tasks:
-                await task.wait()
-        left = [task for task in tasks if not task.ended]
-        for task in left:
-            text = "%s still runs %g s after its cancellation"
-            grace = self._options.cancel_grace
-            logger.warning(text, task.name, grace, extra=self._reports.context())
-        return left
