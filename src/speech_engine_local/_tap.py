@@ -40,6 +40,7 @@ class TappedSocket(Socket):
         message = await self._inner.recv()
         if message is None:
             self.note_end()
+            self.overflowed = self._inner.overflowed
         else:
             self.note("in", message)
         return message

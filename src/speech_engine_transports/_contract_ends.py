@@ -150,7 +150,10 @@ class EndsContract(ContractHooks):
         expect(closed.is_set(), True, "the stream of the turn in flight is closed")
 
     async def test_too_long_message(self) -> None:
-        """A message over the limit closes the socket with 1009."""
+        """A message over the limit closes the socket with 1009.
+
+        Adapters that can tell why say so in ``overflowed``, and the session reports it.
+        """
         async with self.serving(
             on_transcript=never_called, limits=Limits(max_frame_bytes=1000)
         ) as stage:
@@ -158,6 +161,8 @@ class EndsContract(ContractHooks):
                 await caller.asks("x" * 2000, id=1)
                 expect(await caller.end(), 1009, "the close code")
                 await stage.ended("disconnect")
+            told = [str(stage.errors.pop()) for _ in stage.errors[:1]]
+            expect(told in ([], ["max_frame_bytes: more than 1000"]), True, "what on_error is told")
         expect(stage.ends, ["disconnect"], "what the end fired")
 
     async def test_blocked_peer_barges_in(self) -> None:

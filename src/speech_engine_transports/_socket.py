@@ -89,6 +89,9 @@ class Socket(abc.ABC):
     gone: tuple[type[Exception], ...] = (ConnectionError,)
     """What ``send`` raises where the socket is gone."""
 
+    overflowed: bool = False
+    """Whether it ended because a message was longer than this end takes; adapters set it."""
+
     def __init__(self, request: Request | None = None) -> None:
         self._request = request
 

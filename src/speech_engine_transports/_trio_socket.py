@@ -12,10 +12,20 @@ from ._socket import Request, Socket
 if TYPE_CHECKING:
     from websockets.trio.connection import Connection
 
-__all__ = ["CLOSE_SECONDS", "WRITE_SECONDS", "TrioSocketBase", "WebsocketsTrioSocket", "tcp_stream"]
+__all__ = [
+    "CLOSE_SECONDS",
+    "TOO_BIG",
+    "WRITE_SECONDS",
+    "TrioSocketBase",
+    "WebsocketsTrioSocket",
+    "tcp_stream",
+]
 
 WRITE_SECONDS = 10.0
 """How long a peer may leave one write unread before the connection is dropped."""
+
+TOO_BIG = 1009
+"""The close code for a message that is too long (RFC 6455, 7.4.1)."""
 
 CLOSE_SECONDS = 10.0
 """How long a peer may take to answer a close frame."""
@@ -70,7 +80,9 @@ class WebsocketsTrioSocket(TrioSocketBase):
 
         try:
             return await self._ws.recv(decode=False)
-        except ConnectionClosed:
+        except ConnectionClosed as closed:
+            sent = None if closed.rcvd_then_sent else closed.sent
+            self.overflowed = sent is not None and sent.code == TOO_BIG
             return None
 
     async def _write(self, frame: str) -> None:

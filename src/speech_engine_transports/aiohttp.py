@@ -25,7 +25,14 @@ from ._socket import Request, Socket
 from .server import Refusal, SpeechEngineServer
 
 try:
-    from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
+    from aiohttp import (
+        ClientSession,
+        ClientWebSocketResponse,
+        WebSocketError,
+        WSCloseCode,
+        WSMsgType,
+        web,
+    )
 except ImportError as error:  # pragma: no cover - the message is tested in a bare environment
     raise ImportError(
         "speech_engine_transports.aiohttp needs aiohttp: pip install 'speech-engine-proto[aiohttp]'"
@@ -98,6 +105,9 @@ class AiohttpSocket(Socket):
             return None
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             return cast("str | bytes", message.data)
+        error: object = message.data
+        if isinstance(error, WebSocketError):
+            self.overflowed = error.code == WSCloseCode.MESSAGE_TOO_BIG
         return None
 
     async def send(self, frame: str) -> None:

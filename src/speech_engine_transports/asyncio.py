@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from contextlib import asynccontextmanager
@@ -16,8 +17,10 @@ from .server import SpeechEngineServer
 try:
     from websockets.asyncio.client import connect as _websockets_connect
     from websockets.asyncio.connection import Connection, broadcast
+    from websockets.asyncio.server import ServerConnection
     from websockets.asyncio.server import serve as _websockets_serve
     from websockets.exceptions import ConnectionClosed
+    from websockets.frames import CloseCode
     from websockets.protocol import OPEN
 except ImportError as error:  # pragma: no cover - the message is tested in a bare environment
     raise ImportError(
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     import ssl as ssl_module
     from collections.abc import AsyncGenerator, Coroutine, Iterable
 
-    from websockets.asyncio.server import Server, ServerConnection
+    from websockets.asyncio.server import Server
     from websockets.http11 import Request as HTTPRequest
     from websockets.http11 import Response
 
@@ -62,7 +65,8 @@ class WebsocketsSocket(Socket):
         """Return the next message as bytes; None when the connection is closed."""
         try:
             return await self._ws.recv(decode=False)
-        except ConnectionClosed:
+        except ConnectionClosed as closed:
+            self.overflowed = has_overflowed(closed)
             return None
 
     async def send(self, frame: str) -> None:
@@ -146,6 +150,9 @@ async def listen(server: SpeechEngineServer) -> AsyncGenerator[int]:
     def converse(ws: ServerConnection) -> Coroutine[Any, Any, None]:
         return server.converse(WebsocketsSocket(ws))
 
+    tls: dict[str, Any] = {}
+    if server.ssl is not None:
+        tls["ssl_handshake_timeout"] = server.limits.handshake_timeout
     async with _websockets_serve(
         converse,
         server.host,
@@ -153,7 +160,9 @@ async def listen(server: SpeechEngineServer) -> AsyncGenerator[int]:
         process_request=check,
         ssl=server.ssl,
         compression=None,
-        open_timeout=server.limits.handshake_timeout,
+        create_connection=_counting(server),
+        open_timeout=None,
+        **tls,
         max_size=server.limits.max_frame_bytes,
         ping_interval=KEEPALIVE_SECONDS,
         ping_timeout=KEEPALIVE_SECONDS,
@@ -195,6 +204,27 @@ async def connect(
         **options,
     ) as ws:
         yield WebsocketsSocket(ws)
+
+
+def has_overflowed(closed: ConnectionClosed) -> bool:
+    """Tell whether we closed a connection because of a message that was too long."""
+    sent = closed.sent
+    return sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG and not closed.rcvd_then_sent
+
+
+def _counting(server: SpeechEngineServer) -> type[ServerConnection]:
+    """Return connections that tell a server of a handshake which takes too long."""
+
+    class Counted(ServerConnection):
+        async def handshake(self, *args: Any, **options: Any) -> None:
+            try:
+                async with asyncio.timeout(server.limits.handshake_timeout):
+                    await super().handshake(*args, **options)
+            except TimeoutError:
+                server.exceed("handshake_timeout")
+                raise
+
+    return Counted
 
 
 def _port_of(listener: Server) -> int:

@@ -20,6 +20,7 @@ from .server import SpeechEngineServer
 
 try:
     from picows import (
+        WSCloseCode,
         WSFrame,
         WSListener,
         WSMsgType,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     import ssl as ssl_module
     from collections.abc import AsyncGenerator, Callable, Iterable
     from typing import TypeGuard
-
-    from picows import WSCloseCode
 
 __all__ = ["Listener", "connect", "listen", "serve"]
 
@@ -253,6 +252,9 @@ class Listener(Socket, WSListener):
         self._end()
 
     def _end(self) -> None:
+        closing: Any = self.transport.close_handshake  # None before one, whatever its type says
+        if closing is not None and closing.sent is not None and not closing.recv_then_sent:
+            self.overflowed = closing.sent.code == WSCloseCode.MESSAGE_TOO_BIG
         self._ended = True
         self._fragments = None
         self._wake()

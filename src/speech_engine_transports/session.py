@@ -41,7 +41,7 @@ from ._reports import Reports
 from ._sockets import as_socket
 from ._tasks import HandlerTask, wait_for
 from ._turns import Turns, current_run
-from .errors import ServiceError
+from .errors import LimitExceeded, ServiceError
 from .limits import with_defaults
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from ._options import Fallback
     from ._replies import Response
     from ._socket import Request, Socket, WebSocketLike
-    from .errors import LimitExceeded
 
 __all__ = ["SpeechEngineSession"]
 
@@ -346,6 +345,9 @@ class SpeechEngineSession:
                 self.received += 1
                 await self._on_event(self._conn.receive(message), group)
             elif self._conn.is_open:  # a handler may have closed it meanwhile
+                if self._socket.overflowed:
+                    longest = self._options.limits.max_frame_bytes
+                    self._reports.exceeded(LimitExceeded("max_frame_bytes", longest), group)
                 await self._on_event(self._conn.receive_eof(), group)
 
     async def _on_event(self, event: AgentEvent, group: Group) -> None:

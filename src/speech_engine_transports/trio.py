@@ -31,7 +31,7 @@ from ._trio_listener import (
     plain_nursery,
     run_reader,
 )
-from ._trio_socket import CLOSE_SECONDS, TrioSocketBase
+from ._trio_socket import CLOSE_SECONDS, TOO_BIG, TrioSocketBase
 from ._upgrade import port_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,14 @@ class TrioSocket(TrioSocketBase):
         """Return the next message; None when the connection is closed."""
         try:
             return await self._ws.get_message()
-        except ConnectionClosed:
+        except ConnectionClosed as closed:
+            reason = closed.reason
+            # The library notes a code alike whoever said it; the words are its own.
+            self.overflowed = (
+                reason is not None
+                and reason.code == TOO_BIG
+                and (reason.reason or "").startswith("Exceeded maximum message size")
+            )
             return None
 
     async def _write(self, frame: str) -> None:

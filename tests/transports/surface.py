@@ -14,7 +14,7 @@ import pytest
 import trustme
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from speech_engine_transports import Limits, Observer, SpeechEngineServer
+from speech_engine_transports import LimitExceeded, Limits, Observer, SpeechEngineServer
 
 from .agent_app import PIECE, Agent
 from .caller import INIT, KEY, Caller, answer_to, ask, call, reply_to, token, transcript
@@ -115,6 +115,8 @@ class ServerSurface:
     """Tests of a server; a subclass names the transport."""
 
     transport: str
+    tells_overflow = True
+    """Whether a message that is too long is told from other ends of the socket."""
 
     @asynccontextmanager
     async def serving(self, **options: Any) -> AsyncGenerator[SpeechEngineServer]:
@@ -224,6 +226,9 @@ class ServerSurface:
                     await ws.recv()
                 assert ws.close_code == 1009
                 await happened(server.port, "disconnect")
+                if self.tells_overflow:
+                    await happened(server.port, f"error {LimitExceeded('max_frame_bytes', 1000)!r}")
+                    assert server.exceeded == {"max_frame_bytes": 1}
             else:
                 assert (await reply_to(ws, 1)).startswith("You said aaa")
 
