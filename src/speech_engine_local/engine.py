@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import AsyncExitStack, nullcontext, suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Self, assert_never
 
 import anyio
@@ -34,6 +34,7 @@ from ._errors import (
     Rule,
 )
 from ._judge import Judge
+from ._line import hang_up, write
 from ._reply import Heard, History, Reply, read_so_far
 
 if TYPE_CHECKING:
@@ -51,10 +52,6 @@ __all__ = ["LocalEngine"]
 
 ATTEMPTS = 3
 """How often the service sends a question before it gives up (fact sheet 1.2, as reported)."""
-
-LEAVE_SECONDS = 1.0
-"""How long the server has to close the socket after ``close``; the official TypeScript SDK
-leaves that to the service (fact sheet 1.3)."""
 
 
 class LocalEngine:
@@ -179,7 +176,7 @@ class LocalEngine:
         if self._ping_interval is not None:
             self._group.start_soon(self._ping_forever, self._ping_interval)
         try:
-            await self._write(self._conn.send_init(self._conversation_id))
+            await write(self._socket, self._conn.send_init(self._conversation_id))
         except BaseException:  # cancelled in the write: the block is never entered, nor left
             await self._leave()
             raise
@@ -242,7 +239,7 @@ class LocalEngine:
         assert self._conn.event_id is not None
         reply = self._history.reply = Reply(self._conn.event_id, transcript, self._heard)
         self._group.start_soon(self._watch, reply)
-        await self._write(frame)
+        await write(self._socket, frame)
         return reply
 
     async def interrupt(self, text: str) -> Reply:
@@ -268,7 +265,7 @@ class LocalEngine:
         """
         self._require_open()
         pong, sent_at = self._pong, anyio.current_time()
-        await self._write(self._conn.send_ping())
+        await write(self._socket, self._conn.send_ping())
         with anyio.move_on_after(self._pong_timeout):
             await pong.wait()
         if pong.is_set():
@@ -281,14 +278,7 @@ class LocalEngine:
     async def hang_up(self) -> None:
         """End the call: the ``close`` message, then the end of the socket. Idempotent."""
         self._history.settle()
-        with anyio.move_on_after(LEAVE_SECONDS):
-            if self._conn.is_open:
-                await self._write(self._conn.send_close())
-            await self._ended.wait()
-        with anyio.move_on_after(LEAVE_SECONDS):
-            await self._socket.close()
-        if not self._ended.is_set():
-            self._socket.abort()
+        await hang_up(self._socket, self._conn, self._ended)
 
     async def wait_ended(self) -> None:
         """Return when the socket has ended, whoever ended it."""
@@ -309,12 +299,6 @@ class LocalEngine:
     def _require_open(self) -> None:
         if not self._conn.is_open:
             raise ConversationOverError(f"the conversation is over: {self._conn.state.value}")
-
-    async def _write(self, frame: str) -> None:
-        """Write a frame. A socket that is gone is the reader's to report."""
-        async with self._socket.lock or nullcontext():
-            with suppress(ConnectionError):
-                await self._socket.send(frame)
 
     async def _read_all(self) -> None:
         """Read the socket to its end: the only task that does."""
@@ -390,11 +374,11 @@ class LocalEngine:
         event_id = None if self._resend_as_new else reply.event_id
         frame = self._conn.send_transcript(reply.transcript, event_id)
         reply.ask_again(self._conn.event_id or reply.event_id)
-        await self._write(frame)
+        await write(self._socket, frame)
 
     async def _give_up(self, error: EngineError) -> None:
         if self._conn.is_open:
-            await self._write(self._conn.send_error(f"speech engine gave up: {error}"))
+            await write(self._socket, self._conn.send_error(f"speech engine gave up: {error}"))
         await self.hang_up()
 
     async def _watch_silence(self, reply: Reply) -> None:

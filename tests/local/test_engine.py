@@ -23,9 +23,11 @@ from speech_engine_local import (
     ReplyTooLongError,
     Rule,
     Violation,
+    _line,
 )
 from speech_engine_local import engine as engine_module
 from speech_engine_local._dial import _refusal
+from speech_engine_local._line import write
 from speech_engine_local.agent import ExampleAgent
 from speech_engine_proto import ConversationMessage
 from speech_engine_proto.auth import AUTHORIZATION_HEADER, verify_token
@@ -35,6 +37,8 @@ from .servers import Call, answering, raw_server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from speech_engine_transports import Socket
 
     Answer = Callable[[Call, int], Awaitable[None]]
 
@@ -679,19 +683,20 @@ class TestTheEnd:
         assert scope.cancelled_caught
         assert server.call.types[-1] == "close"
 
-    async def test_cancelled_while_it_opens_it_leaves_nothing_open(self) -> None:
+    async def test_cancelled_while_it_opens_it_leaves_nothing_open(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         async with raw_server(answering()) as server:
             with anyio.CancelScope() as scope:
                 engine = LocalEngine(server.url)
-                write = engine._write
 
-                async def cancelled_write(frame: str) -> None:
+                async def cancelled_write(socket: Socket, frame: str) -> None:
                     if json.loads(frame)["type"] == "init":
                         scope.cancel()
                         await anyio.lowlevel.checkpoint()
-                    await write(frame)
+                    await write(socket, frame)
 
-                engine._write = cancelled_write  # type: ignore[method-assign]
+                monkeypatch.setattr(engine_module, "write", cancelled_write)
                 async with engine:
                     pytest.fail("the block was entered")
             await server.call.over.wait()
@@ -733,7 +738,7 @@ class TestTheEnd:
     async def test_a_server_that_leaves_the_socket_open_is_not_waited_for(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engine_module, "LEAVE_SECONDS", 0.02)
+        monkeypatch.setattr(_line, "LEAVE_SECONDS", 0.02)
 
         async def stay(call: Call, message: dict[str, Any]) -> None:
             pass
@@ -748,7 +753,7 @@ class TestTheEnd:
     async def test_a_server_that_does_not_answer_the_closing_handshake_is_cut_off(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engine_module, "LEAVE_SECONDS", 0.02)
+        monkeypatch.setattr(_line, "LEAVE_SECONDS", 0.02)
         released = anyio.Event()
 
         async def stuck(call: Call, message: dict[str, Any]) -> None:

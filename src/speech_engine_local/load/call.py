@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
@@ -23,6 +22,7 @@ from speech_engine_proto import (
     StaleReply,
 )
 
+from .._line import hang_up, write
 from .plan import AGENT_SENTENCE, SENTENCES
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from .plan import CallScript, LoadPlan, TurnScript
 
 __all__ = ["CallFailed", "Kind", "LoadCall"]
-
-LEAVE_SECONDS = 1.0
-"""How long the server has to close the socket after ``close``, and then to answer ours."""
 
 PONG_SECONDS = 10.0
 """How long a pong may take before it counts as missing."""
@@ -158,7 +155,7 @@ class LoadCall:
         async with anyio.create_task_group() as group:
             group.start_soon(self._read)
             try:
-                await self._write(self._conn.send_init(conversation_id))
+                await write(self._socket, self._conn.send_init(conversation_id))
                 if self._plan.ping is not None:
                     group.start_soon(self._ping, self._plan.ping)
                 is_complete = await self._converse()
@@ -168,7 +165,7 @@ class LoadCall:
                 self._note_silence()
                 try:
                     with anyio.CancelScope(shield=True):  # it has its own deadlines
-                        await self._hang_up()
+                        await hang_up(self._socket, self._conn, self._ended)
                 finally:  # a shielded reader that nobody stops would hold the run for ever
                     self._reading.cancel()
                     group.cancel_scope.cancel()
@@ -207,7 +204,7 @@ class LoadCall:
         now = anyio.current_time()
         turn = self._turn = _Turn(self._conn.event_id, now, planned.interrupt_after)
         self._measures.turns.asked += 1
-        await self._write(frame)
+        await write(self._socket, frame)
         return turn
 
     def _settle(self, turn: _Turn) -> None:
@@ -239,21 +236,6 @@ class LoadCall:
     def _require_socket(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-    async def _hang_up(self) -> None:
-        with anyio.move_on_after(LEAVE_SECONDS):
-            if self._conn.is_open:
-                await self._write(self._conn.send_close())
-            await self._ended.wait()
-        with anyio.move_on_after(LEAVE_SECONDS):
-            await self._socket.close()
-        self._socket.abort()
-
-    async def _write(self, frame: str) -> None:
-        """Write a frame. A socket that is gone is the reader's to report."""
-        async with self._socket.lock or nullcontext():
-            with suppress(ConnectionError):
-                await self._socket.send(frame)
 
     async def _read(self) -> None:
         """Read the socket to its end: the only task that does."""
@@ -349,7 +331,7 @@ class LoadCall:
         while self._conn.is_open:
             ping = _Ping(anyio.current_time())
             self._pings.append(ping)
-            await self._write(self._conn.send_ping())
+            await write(self._socket, self._conn.send_ping())
             with anyio.move_on_after(PONG_SECONDS):
                 await ping.answered.wait()
             if self._conn.is_open and not ping.answered.is_set():
