@@ -7,10 +7,7 @@ Each written by itself costs a system call, which is most of what a frame costs.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any
 
 __all__ = ["Cork", "CorkedTransport"]
 
@@ -32,13 +29,13 @@ class Cork:
     after an interruption that would have been kept in without this.
 
     Args:
-        write: hands bytes to the transport.
+        transport: where the bytes go; what waits when it closes is dropped.
     """
 
-    __slots__ = ("_last", "_loop", "_passing", "_waiting", "_write", "size")
+    __slots__ = ("_last", "_loop", "_passing", "_transport", "_waiting", "size")
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._write = write
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._last = 0.0
         self._passing = 0
@@ -74,7 +71,8 @@ class Cork:
         data = b"".join(self._waiting)
         self._waiting.clear()
         self.size = 0
-        self._write(data)
+        if not self._transport.is_closing():  # uvloop would raise, in nobody's task
+            self._transport.write(data)
 
 
 class CorkedTransport:
@@ -91,7 +89,7 @@ class CorkedTransport:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._cork = Cork(transport.write)
+        self._cork = Cork(transport)
         self.is_closing = transport.is_closing  # asked before each write
         self.holding = False
         self.high: int = transport.get_write_buffer_limits()[1]

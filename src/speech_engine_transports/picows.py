@@ -179,7 +179,7 @@ class Listener(Socket, WSListener):
         """Take the connection over. Called by picows."""
         self._transport = transport
         if not transport.is_client_side:  # a client's frames are masked: picows writes those
-            self._cork = Cork(self._write)
+            self._cork = Cork(transport.underlying_transport)
         if self._opened is not None:
             self._opened(self)
 
@@ -214,10 +214,6 @@ class Listener(Socket, WSListener):
         if self._writable is not None:
             self._writable.set()
             self._writable = None
-
-    def _write(self, frames: bytes) -> None:
-        if self._is_usable(self._transport):
-            self.raw.write(frames)
 
     def _take(self, payload: bytes, final: bool) -> None:
         joined = self._fragments

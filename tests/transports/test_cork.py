@@ -44,6 +44,10 @@ class Transport:
 
     def __init__(self) -> None:
         self.done: list[object] = []
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         return 16, 64
@@ -54,6 +58,16 @@ class Transport:
             return 7
 
         return note
+
+
+class Into:
+    """The least of a transport: an open one, that keeps what is written."""
+
+    def __init__(self, written: list[bytes]) -> None:
+        self.write = written.append
+
+    def is_closing(self) -> bool:
+        return False
 
 
 async def turn_of_the_loop() -> None:
@@ -71,7 +85,7 @@ def say(cork: Cork, written: list[bytes], *frames: bytes) -> None:
 async def test_what_follows_at_once_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     Clock(monkeypatch)
     written: list[bytes] = []
-    cork = Cork(written.append)
+    cork = Cork(Into(written))  # type: ignore[arg-type]
     say(cork, written, b"a", b"b", b"c", b"d")
     assert (written, cork.size) == ([b"a"], 3)
     await turn_of_the_loop()
@@ -81,7 +95,7 @@ async def test_what_follows_at_once_is_one_write(monkeypatch: pytest.MonkeyPatch
 async def test_what_follows_later_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     written: list[bytes] = []
-    cork = Cork(written.append)
+    cork = Cork(Into(written))  # type: ignore[arg-type]
     for frame in (b"a", b"b", b"c"):
         clock.now += TOGETHER * 1.01
         say(cork, written, frame)
@@ -93,7 +107,7 @@ async def test_pieces_that_come_one_by_one_do_not_wait_for_ever(
 ) -> None:
     Clock(monkeypatch)
     written: list[bytes] = []
-    cork = Cork(written.append)
+    cork = Cork(Into(written))  # type: ignore[arg-type]
     say(cork, written, b"a", b"b")
     await turn_of_the_loop()
     assert written == [b"a", b"b"]
@@ -107,7 +121,7 @@ async def test_pieces_that_come_one_by_one_do_not_wait_for_ever(
 async def test_a_flood_does_not_wait_for_the_turns_end(monkeypatch: pytest.MonkeyPatch) -> None:
     Clock(monkeypatch)
     written: list[bytes] = []
-    cork = Cork(written.append)
+    cork = Cork(Into(written))  # type: ignore[arg-type]
     half = b"x" * (MAX_BYTES // 2)
     say(cork, written, b"a", half, half)
     assert (written, cork.size) == ([b"a"], MAX_BYTES)
@@ -144,6 +158,20 @@ async def test_nothing_that_waits_is_lost_at_the_end(
         transport.write(frame)
     getattr(transport, end)()
     assert inner.done == [b"a", b"bc", end]
+
+
+async def test_what_waits_when_the_connection_drops_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Clock(monkeypatch)
+    inner = Transport()
+    transport: Any = CorkedTransport(inner)  # type: ignore[arg-type]
+    transport.holding = True
+    for frame in (b"a", b"b", b"c"):
+        transport.write(frame)
+    inner.closing = True
+    await turn_of_the_loop()
+    assert inner.done == [b"a"]
 
 
 async def test_a_transport_gets_one_cork() -> None:
