@@ -24,9 +24,9 @@ MAX_BYTES = 32 * 1024
 class Cork:
     """Joins writes that follow each other at once.
 
-    The first of a burst is made without delay. Those that follow are made as one before the loop
-    looks at its sockets again: nothing that the peer sends can come between, so no text gets out
-    after an interruption that would have been kept in without this.
+    The first of a burst is made without delay. Those that follow are made as one when the loop
+    turns: before whoever reads the socket is woken, so no text gets out after an interruption that
+    would have been kept in without this. Code that blocks the loop holds them back meanwhile.
 
     Args:
         transport: where the bytes go; what waits when it closes is dropped.

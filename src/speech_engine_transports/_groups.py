@@ -56,7 +56,8 @@ def asyncio_task() -> asyncio.Task[Any] | None:
 
 class _AsyncioGroup(asyncio.TaskGroup):
     def start_soon(self, call: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> object:
-        coroutine = call(*args)
+        usual = asyncio.get_running_loop().get_task_factory() is None
+        coroutine = call(*args) if usual else _soon(call, *args)
         try:
             return self.create_task(coroutine)
         except RuntimeError:
@@ -66,6 +67,12 @@ class _AsyncioGroup(asyncio.TaskGroup):
     async def start(self, call: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         self.start_soon(call, *args)
         await asyncio.sleep(0)  # asyncio makes first steps in the order of the tasks' making
+
+
+async def _soon(call: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+    """Make a call as any task makes it: an eager task would begin here and now."""
+    await asyncio.sleep(0)
+    await call(*args)
 
 
 class _TrioGroup:

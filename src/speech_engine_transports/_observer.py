@@ -6,7 +6,6 @@ for a piece of a reply.
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -100,7 +99,8 @@ class Observer:
         """A bound was passed; see `Limits`.
 
         Args:
-            session: the session; None where there is none: ``max_sessions``.
+            session: the session; None where there is none yet: ``max_sessions`` and
+                ``handshake_timeout``.
             error: which bound, and its value.
             turn: the turn it belongs to, where it is one's.
         """
@@ -144,18 +144,17 @@ def guarded(observer: Observer) -> Observer:
 class _Guarded(Observer):
     def __init__(self, observer: Observer) -> None:
         for name in _METHODS:
-            setattr(self, name, _logging_errors(getattr(observer, name)))
+            setattr(self, name, _logging_errors(name, getattr(observer, name)))
 
 
 _METHODS = [name for name in vars(Observer) if not name.startswith("_")]
 
 
-def _logging_errors(method: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(method)
+def _logging_errors(name: str, method: Callable[..., None]) -> Callable[..., None]:
     def call(*args: object) -> None:
         try:
             method(*args)
         except Exception:
-            logger.exception("the observer failed in %s", method.__name__)
+            logger.exception("the observer failed in %s", name)
 
     return call

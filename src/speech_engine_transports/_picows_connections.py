@@ -114,10 +114,13 @@ class PicowsConnections:
 
     async def _open(self, listener: Listener, headers: Pairs) -> bool:
         """Decide, and answer the request; tell whether the WebSocket is open."""
+        deadline = asyncio.timeout(self._server.limits.handshake_timeout)
         try:
-            async with asyncio.timeout(self._server.limits.handshake_timeout):
+            async with deadline:
                 refusal = await judge(self._server, listener.request, "GET", headers)
         except TimeoutError:
+            if not deadline.expired():
+                raise
             self._server.exceed("handshake_timeout")
             return False
         if listener.raw.is_closing():

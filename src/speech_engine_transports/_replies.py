@@ -101,9 +101,12 @@ async def _speak_stream(stream: AsyncIterable[Any], say: Say, extract: Extract) 
                 await say(text)
     finally:
         # An SDK's stream is often iterated by a generator of its own, which holds the stream.
-        if iterator is not stream:
-            await _close(iterator)
-        await _close(stream)
+        if iterator is stream:
+            await _close(stream)
+        else:
+            with uncut():  # a cancellation between the two would leave the second open
+                await _close(iterator)
+                await _close(stream)
 
 
 async def _speak_within(

@@ -86,8 +86,7 @@ class Reports:
             self.task.launch(group, self._work)
         except RuntimeError:  # our caller was cancelled, and no further handler is called
             self.task = None
-            error = self._waiting.pop()
-            logger.error("unhandled error", exc_info=error, extra=self.context())  # noqa: TRY400
+            self._log_waiting()
 
     async def _work(self) -> None:
         assert self.task is not None
@@ -101,3 +100,9 @@ class Reports:
                         logger.error("on_error failed", exc_info=failure, extra=self.context())
         finally:
             self.task = None
+            self._log_waiting()  # where it was cut off
+
+    def _log_waiting(self) -> None:
+        for error in self._waiting:
+            logger.error("unhandled error", exc_info=error, extra=self.context())
+        self._waiting.clear()

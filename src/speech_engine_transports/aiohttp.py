@@ -102,9 +102,11 @@ class AiohttpSocket(Socket):
         try:
             message = await self._ws.receive()
         except TimeoutError:  # of a ``receive_timeout`` that you set
+            _ = self.request
             return None
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             return cast("str | bytes", message.data)
+        _ = self.request  # the library forgets it
         error: object = message.data
         if isinstance(error, WebSocketError):
             self.overflowed = error.code == WSCloseCode.MESSAGE_TOO_BIG
@@ -295,10 +297,13 @@ def _handler_of(mounted: Mounted) -> RequestHandler:
     async def talk(request: web.Request) -> web.StreamResponse:
         mounted.prepare()
         ours = _to_request(request)
+        deadline = asyncio.timeout(server.limits.handshake_timeout)
         try:
-            async with asyncio.timeout(server.limits.handshake_timeout):
+            async with deadline:
                 refusal = await server.admit(ours, request.headers.items())
         except TimeoutError:
+            if not deadline.expired():
+                raise
             server.exceed("handshake_timeout")
             refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no decision in time\n")
         if refusal is not None:

@@ -55,11 +55,12 @@ class WebsocketsSocket(Socket):
     def __init__(self, ws: Connection) -> None:
         super().__init__()
         self._ws = ws
+        self._address = ws.remote_address  # a transport that is closed does not tell it any more
         self._corked: CorkedTransport | None = None
 
     def read_request(self) -> Request:
         """Return the upgrade request."""
-        return _request_of(self._ws)
+        return _request_of(self._ws, self._address)
 
     async def recv(self) -> bytes | None:
         """Return the next message as bytes; None when the connection is closed."""
@@ -139,7 +140,7 @@ async def listen(server: SpeechEngineServer) -> AsyncGenerator[int]:
 
     async def check(ws: ServerConnection, request: HTTPRequest) -> Response | None:
         headers = list(request.headers.raw_items())
-        refusal = await server.admit(_request_of(ws), headers)
+        refusal = await server.admit(_request_of(ws, ws.remote_address), headers)
         if refusal is None:
             return None
         response = ws.respond(refusal.status, refusal.body)
@@ -217,12 +218,16 @@ def _counting(server: SpeechEngineServer) -> type[ServerConnection]:
 
     class Counted(ServerConnection):
         async def handshake(self, *args: Any, **options: Any) -> None:
+            deadline = asyncio.timeout(server.limits.handshake_timeout)
             try:
-                async with asyncio.timeout(server.limits.handshake_timeout):
+                async with deadline:
                     await super().handshake(*args, **options)
             except TimeoutError:
-                server.exceed("handshake_timeout")
-                raise
+                if not deadline.expired():
+                    raise
+                if self.response is None:  # else it was refused in time, and lingers
+                    server.exceed("handshake_timeout")
+                self.transport.abort()
 
     return Counted
 
@@ -234,9 +239,8 @@ def _port_of(listener: Server) -> int:
     return port
 
 
-def _request_of(ws: Connection) -> Request:
+def _request_of(ws: Connection, address: Any) -> Request:
     request: HTTPRequest | None = ws.request
-    address = ws.remote_address
     peer = str(address[0]) if address else None
     if request is None:
         return Request(peer=peer)

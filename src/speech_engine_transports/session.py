@@ -271,7 +271,9 @@ class SpeechEngineSession:
     def turn_ended(self) -> None:
         """Leave, if that was asked and no reply is in flight any more. For `Turns`."""
         turn, code = self._conn.turn, self._leave_code
-        if code is not None and self._group is not None and not (turn and turn.in_flight):
+        if code is None or self._group is None or not self._conn.is_open:
+            return  # it has not begun, or it ends already, and closes its socket
+        if not (turn and turn.in_flight):
             self._leave_code = None
             self._group.start_soon(self.close_socket, code, "going away")
 
@@ -309,12 +311,14 @@ class SpeechEngineSession:
         if not self._handlers.has(USER_TRANSCRIPT):
             logger.warning("no handler for transcripts: the agent will be silent")
         calls, observer = self._options.calls, self._options.observer
+        announced = False
         calls.begin(self)
         try:
             async with session_group() as self._group:
                 try:
                     if observer is not None:
                         observer.conversation_started(self)
+                        announced = True
                     self.turn_ended()
                     calls.watch.begin(self, self._group)
                     try:
@@ -326,12 +330,11 @@ class SpeechEngineSession:
                 except BaseException:
                     await self._cut_off()
                     raise
-                finally:
-                    if observer is not None:
-                        observer.conversation_ended(self, self._conn.state)
         except BaseExceptionGroup as errors:
             raise_single(errors)
         finally:
+            if announced and observer is not None:
+                observer.conversation_ended(self, self._conn.state)
             calls.end(self)
 
     async def _read(self, group: Group) -> None:
@@ -406,6 +409,9 @@ class SpeechEngineSession:
                 await self._end_task.wait()
         for task in await wait_for(working, self._options.cancel_grace, self._reports.context()):
             await task.wait()
+        # Not left to the group: whoever is cancelled while it waits here grants a clean-up.
+        while self._reports.task is not None:
+            await self._reports.task.wait()
 
     async def _cut_off(self) -> None:
         """End because our caller was cancelled: handlers get their grace, and no more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import anyio
 import anyio.lowlevel
@@ -57,6 +58,31 @@ async def test_a_call_has_made_its_first_step_when_start_returns() -> None:
         await group.start(call, "started")
         assert "started begins" in steps
     assert sorted(steps) == ["soon begins", "soon ends", "started begins", "started ends"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_where_tasks_are_eager_soon_is_not_now() -> None:
+    """And whoever starts a call sees its first step, not its second, as with other tasks."""
+    loop = asyncio.get_running_loop()
+    steps: list[str] = []
+
+    async def call(name: str) -> None:
+        for step in ("first", "second"):
+            steps.append(f"{step} of {name}")
+            await anyio.lowlevel.checkpoint()
+
+    loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
+    try:
+        async with session_group() as group:
+            group.start_soon(call, "soon")
+            assert steps == []
+            await group.start(call, "started")
+            assert steps == ["first of soon", "first of started"]
+    finally:
+        loop.set_task_factory(None)
+    assert len(steps) == 4
 
 
 @pytest.mark.anyio

@@ -192,6 +192,39 @@ async def test_an_error_after_the_grace_reaches_the_log(caplog: pytest.LogCaptur
 
 
 @on_asyncio
+async def test_a_call_that_ends_already_may_be_told_to_leave() -> None:
+    """As a server that drains tells all its calls; one that raised would stop it half way."""
+    told: list[str] = []
+
+    async def late(t: object, s: Session) -> None:
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await anyio.sleep(10_000)
+        s.leave()
+        told.append("late")
+
+    call = Call(on_transcript=late, cancel_grace=3)
+    call.peer.say(transcript("a", id=1))
+    await cancel_task(call.session)
+    assert told == ["late"]
+    assert call.errors == []
+
+
+async def test_errors_that_wait_for_an_on_error_that_is_cut_off_reach_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def on_error(error: Exception, s: Session) -> None:
+        await anyio.sleep_forever()
+
+    call = Call(on_transcript=lambda t, s: None, on_error=on_error, listen=False)
+    call.peer.say("rubbish")
+    call.peer.say("more rubbish")
+    with anyio.move_on_after(1):
+        await call.session.run()
+    assert [record.getMessage() for record in caplog.records] == ["unhandled error"]
+
+
+@on_asyncio
 async def test_a_second_outer_cancellation_ends_the_grace() -> None:
     async def slow(t: object, s: Session) -> None:
         try:

@@ -848,3 +848,35 @@ async def test_an_interruption_does_not_cut_off_the_closing_of_a_stream() -> Non
         await settle()
         assert closed == ["stream"]
         assert call.replies == [*cut(1, "old"), *said(2, "new")]
+
+
+async def test_an_interruption_between_two_closings_skips_neither() -> None:
+    """An SDK's stream and the generator that iterates it are closed one after the other."""
+    may_close = anyio.Event()
+    closed: list[str] = []
+
+    class Stream:
+        async def __aiter__(self) -> AsyncGenerator[object]:
+            try:
+                yield "old"
+                yield {"type": "error", "message": "overloaded"}
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await may_close.wait()
+                closed.append("generator")
+
+        async def aclose(self) -> None:
+            closed.append("stream")
+
+    async def answer(messages: list[ConversationMessage], session: Session) -> None:
+        await session.send_response(Stream() if len(messages) == 1 else "new")
+
+    async with Call(on_transcript=answer) as call:
+        await call.says("one", id=1)
+        await call.says("one", "two", id=2)
+        assert closed == []
+        may_close.set()
+        await settle()
+        assert closed == ["generator", "stream"]
+        assert call.replies == [*cut(1, "old"), *said(2, "new")]
+        call.errors.clear()  # the provider's, on trio; on asyncio the cancellation came before it

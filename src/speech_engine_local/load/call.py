@@ -185,8 +185,9 @@ class LoadCall:
             if not self._may_ask:
                 self._interruption = None  # the words that were to interrupt are never said
                 return False
-            turn = await self._ask(planned)
+            turn, frame = self._ask(planned)
             with anyio.move_on_after(self._plan.turn_timeout):
+                await write(self._socket, frame)
                 await turn.settled.wait()
             self._settle(turn)
         return True
@@ -196,7 +197,7 @@ class LoadCall:
             await self._woken.wait()
         self._require_socket()
 
-    async def _ask(self, planned: TurnScript) -> _Turn:
+    def _ask(self, planned: TurnScript) -> tuple[_Turn, str]:
         self._require_socket()
         self._history.append(ConversationMessage("user", planned.text))
         frame = self._conn.send_transcript(self._history)
@@ -204,8 +205,7 @@ class LoadCall:
         now = anyio.current_time()
         turn = self._turn = _Turn(self._conn.event_id, now, planned.interrupt_after)
         self._measures.turns.asked += 1
-        await write(self._socket, frame)
-        return turn
+        return turn, frame
 
     def _settle(self, turn: _Turn) -> None:
         """Note how a turn went, and what was heard of its reply."""
