@@ -13,6 +13,8 @@ NODE := tests/interop/node
 # "all": a test that misses a browser or Node fails, instead of being skipped.
 export REQUIRE ?=
 ARGS ?=
+# One more than there are cores, because some tests wait; at most four, because some need memory.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 .PHONY: help demo test lint types unit clients coverage versions docs bench scorecards lock clean
 
@@ -35,7 +37,7 @@ types: $(VENV)/.dev  ## mypy --strict, pyright, and the completeness of the publ
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes speech_engine_proto --ignoreexternal
 
 unit: $(VENV)/.dev clients  ## all tests, by files on several cores
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 clients:  ## the npm packages that the tests hold this package against, where there is Node
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.package-lock.json; \
