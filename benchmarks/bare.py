@@ -45,13 +45,9 @@ class BareCall:
         if _PING_MARK in head:
             await self._write(PONG)
         elif _TRANSCRIPT_MARK in head:
-            self.hang_up()
+            if self._turn is not None:
+                self._turn.cancel()
             self._turn = group.create_task(self._answer(json.loads(message)))
-
-    def hang_up(self) -> None:
-        """Cancel what is being said."""
-        if self._turn is not None:
-            self._turn.cancel()
 
     async def _answer(self, body: dict[str, Any]) -> None:
         async def send_response(words: AsyncIterator[str]) -> None:

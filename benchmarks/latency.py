@@ -124,7 +124,7 @@ def _probe(kind: str, probes: int, messages: int) -> _Probed:
                 _interrupt(each, number, turns, messages)
                 await asyncio.sleep(PAUSE / CALLS)
             await asyncio.sleep(SETTLE)
-            async with watched(kind, server) as load:
+            async with watched(f"{kind}, {messages} messages each", server) as load:
                 first = await _probe_all(streaming, asking, turns, probes, messages)
             over = [nanoseconds / 1e6 for nanoseconds in server.ask("interruptions")]
             if len(over) != probes:

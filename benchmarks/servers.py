@@ -114,12 +114,12 @@ async def _bare_websockets(talk: Talk) -> AsyncGenerator[int]:
 
     async def converse(ws: Any) -> None:
         call = BareCall(talk, ws.send)
-        async with asyncio.TaskGroup() as group:
-            try:
+        try:
+            async with asyncio.TaskGroup() as group:
                 while True:
                     await call.take(await ws.recv(decode=False), group)
-            except ConnectionClosed:
-                call.hang_up()
+        except* ConnectionClosed:
+            pass  # its tasks are cancelled with the group
 
     async with _listen(converse) as port:
         yield port
