@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._overflow import has_overflowed
 from ._socket import Request, Socket
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOSE_SECONDS",
-    "TOO_BIG",
     "WRITE_SECONDS",
     "TrioSocketBase",
     "WebsocketsTrioSocket",
@@ -23,9 +23,6 @@ __all__ = [
 
 WRITE_SECONDS = 10.0
 """How long a peer may leave one write unread before the connection is dropped."""
-
-TOO_BIG = 1009
-"""The close code for a message that is too long (RFC 6455, 7.4.1)."""
 
 CLOSE_SECONDS = 10.0
 """How long a peer may take to answer a close frame."""
@@ -81,8 +78,7 @@ class WebsocketsTrioSocket(TrioSocketBase):
         try:
             return await self._ws.recv(decode=False)
         except ConnectionClosed as closed:
-            sent = None if closed.rcvd_then_sent else closed.sent
-            self.overflowed = sent is not None and sent.code == TOO_BIG
+            self.overflowed = has_overflowed(closed)
             return None
 
     async def _write(self, frame: str) -> None:

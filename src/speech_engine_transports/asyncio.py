@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from speech_engine_proto import Limits
 
 from ._cork import CorkedTransport
+from ._overflow import has_overflowed
 from ._socket import Request, Socket
 from .server import SpeechEngineServer
 
@@ -20,7 +21,6 @@ try:
     from websockets.asyncio.server import ServerConnection
     from websockets.asyncio.server import serve as _websockets_serve
     from websockets.exceptions import ConnectionClosed
-    from websockets.frames import CloseCode
     from websockets.protocol import OPEN
 except ImportError as error:  # pragma: no cover - the message is tested in a bare environment
     raise ImportError(
@@ -205,12 +205,6 @@ async def connect(
         **options,
     ) as ws:
         yield WebsocketsSocket(ws)
-
-
-def has_overflowed(closed: ConnectionClosed) -> bool:
-    """Tell whether we closed a connection because of a message that was too long."""
-    sent = closed.sent
-    return sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG and not closed.rcvd_then_sent
 
 
 def _counting(server: SpeechEngineServer) -> type[ServerConnection]:

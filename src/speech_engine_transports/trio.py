@@ -23,6 +23,7 @@ except ImportError as error:  # pragma: no cover - the message is tested in a ba
         "pip install 'speech-engine-proto[trio]'"
     ) from error
 
+from ._overflow import TOO_BIG
 from ._trio_listener import (
     RECEIVE_BYTES,
     OpeningStream,
@@ -31,7 +32,7 @@ from ._trio_listener import (
     plain_nursery,
     run_reader,
 )
-from ._trio_socket import CLOSE_SECONDS, TOO_BIG, TrioSocketBase
+from ._trio_socket import CLOSE_SECONDS, TrioSocketBase
 from ._upgrade import port_of
 
 if TYPE_CHECKING:
